@@ -1,0 +1,190 @@
+"""Environment steps per second, with gymnax CartPole in the same process as the yardstick.
+
+Three loops, never quoted for one another:
+
+- ``step``: ``lax.scan`` over the vmapped ``env.step``, one key per lane split inside the loop. The
+  CartPole row is the same loop.
+- ``rollout``: ``lax.scan`` over ``env.transition`` and ``env.fresh_state`` with the draws supplied,
+  as a learner runs it.
+- ``call``: one jitted, vmapped ``env.step`` per Python iteration, every output returned, the final
+  observation among them.
+
+Resets are included everywhere, actions are drawn before the clock starts. In the scans the dict
+observation is part of the carry: every step writes all windows to memory, and the last ones are
+returned. Rewards and flags are stacked, so that nothing can be skipped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gymnax
+import jax
+import jax.numpy as jnp
+
+from jaxtrade import SequentialTradingEnv, SequentialTradingEnvConfig
+from jaxtrade.market import Market
+from tests.benchmarks.timing import Measurement, measure, spread
+
+LANES = (1, 64, 1024, 4096, 16384)
+CARTPOLE_LANES = 2048
+CARTPOLE_STEPS = 1000
+_STEPS = {1: 4000, 64: 2000, 1024: 500, 4096: 200, 16384: 100}
+_CALLS = {1: 500, 64: 500, 1024: 200, 4096: 100, 16384: 50}
+# Below this a repeat runs the program several times, in seconds.
+_TARGET = 0.25
+
+FRAMES = ["1min", "5min", "15min", "1hour"]
+WINDOWS = [12, 8, 8, 24]
+
+
+def configuration(observation: str) -> SequentialTradingEnvConfig:
+    """The setting of every trading row: four frames, executed every 5 minutes, with costs."""
+    return SequentialTradingEnvConfig(
+        time_frames=FRAMES,
+        window_sizes=WINDOWS,
+        execute_on="5min",
+        features="ohlcv",
+        leverage=5,
+        action_levels=[-1.0, -0.5, 0.0, 0.5, 1.0],
+        initial_cash=10_000,
+        transaction_fee=0.0004,
+        slippage=0.001,
+        max_steps=1000,
+        observation=observation,
+    )
+
+
+def cartpole(repeats: int) -> dict[str, Any]:
+    """The yardstick: gymnax CartPole, the ``step`` loop."""
+    env, params = gymnax.make("CartPole-v1")
+    run, arguments = _step_loop(env, params, CARTPOLE_LANES, CARTPOLE_STEPS, num_actions=2)
+    measured = measure(run, *arguments, repeats=repeats, target_seconds=_TARGET)
+    return _row("cartpole", "step", CARTPOLE_LANES, CARTPOLE_STEPS, measured)
+
+
+def trading(market: Market, lanes: tuple[int, ...], repeats: int) -> Iterator[dict[str, Any]]:
+    """Every row of the trading environment on one market, one at a time as they are measured."""
+    for observation in ("index", "dict"):
+        env = SequentialTradingEnv(market, configuration(observation))
+        params = env.default_params
+        for count in lanes:
+            steps = _STEPS.get(count, 200)
+            run, arguments = _step_loop(env, params, count, steps, env.num_actions)
+            measured = measure(run, *arguments, repeats=repeats, target_seconds=_TARGET)
+            yield _row(observation, "step", count, steps, measured)
+            run, arguments = _rollout_loop(env, params, count, steps)
+            measured = measure(run, *arguments, repeats=repeats, target_seconds=_TARGET)
+            yield _row(observation, "rollout", count, steps, measured)
+        if observation == "dict":
+            for count in lanes:
+                yield _call_row(env, params, count, repeats)
+
+
+def observation_bytes(market: Market) -> int:
+    """Bytes of one dict observation."""
+    env = SequentialTradingEnv(market, configuration("dict"))
+    shapes = jax.eval_shape(env.reset, jax.random.key(0), env.default_params)[0]
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+
+
+def _step_loop(
+    env: Any, params: Any, lanes: int, steps: int, num_actions: int
+) -> tuple[Any, tuple[Any, ...]]:
+    """``steps`` auto-resetting steps of ``lanes`` environments through the public API."""
+    key_actions, key_reset, key_run = jax.random.split(jax.random.key(0), 3)
+    actions = jax.random.randint(key_actions, (steps, lanes), 0, num_actions)
+    keys = jax.random.split(key_reset, lanes)
+    observation, state = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))(keys, params)
+    step_lanes = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+
+    def run(key: Any, observation: Any, state: Any, actions: Any, params: Any) -> Any:
+        def body(carry: Any, action: Any) -> Any:
+            key, _, state = carry
+            key, key_step = jax.random.split(key)
+            keys = jax.random.split(key_step, lanes)
+            observation, state, reward, terminated, truncated, _ = step_lanes(
+                keys, state, action, params
+            )
+            return (key, observation, state), (reward, terminated, truncated)
+
+        return jax.lax.scan(body, (key, observation, state), actions)
+
+    return run, (key_run, observation, state, actions, params)
+
+
+def _rollout_loop(env: Any, params: Any, lanes: int, steps: int) -> tuple[Any, tuple[Any, ...]]:
+    """The same steps from the key-free pieces, with every draw supplied."""
+    keys = jax.random.split(jax.random.key(1), 5)
+    shape = (steps, lanes)
+    inputs = (
+        jax.random.randint(keys[0], shape, 0, env.num_actions),
+        jax.random.uniform(keys[1], shape),
+        jax.random.bits(keys[2], shape, jnp.uint32),
+        jax.random.uniform(keys[3], shape),
+    )
+    reset_keys = jax.random.split(keys[4], lanes)
+    observation, state = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))(reset_keys, params)
+
+    def one(state: Any, action: Any, draw: Any, bits: Any, cash: Any, params: Any) -> Any:
+        state, reward, terminated, _ = env.transition(state, action, draw, params)
+        done = terminated | env.is_truncated(state, params)
+        fresh = env.fresh_state(bits, cash, params)
+        state = jax.tree.map(lambda new, old: jax.lax.select(done, new, old), fresh, state)
+        return env.observe(None, state, None, params), state, reward, done
+
+    step_lanes = jax.vmap(one, in_axes=(0, 0, 0, 0, 0, None))
+
+    def run(observation: Any, state: Any, inputs: Any, params: Any) -> Any:
+        def body(carry: Any, drawn: Any) -> Any:
+            observation, state, reward, done = step_lanes(carry[1], *drawn, params)
+            return (observation, state), (reward, done)
+
+        return jax.lax.scan(body, (observation, state), inputs)
+
+    return run, (observation, state, inputs, params)
+
+
+def _call_row(env: Any, params: Any, lanes: int, repeats: int) -> dict[str, Any]:
+    """One jitted call per step from Python, as a user's own loop does it."""
+    calls = _CALLS.get(lanes, 100)
+    keys = jax.random.split(jax.random.key(2), lanes)
+    actions = jax.random.randint(jax.random.key(3), (lanes,), 0, env.num_actions)
+    _, state = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))(keys, params)
+    begin = time.perf_counter()
+    step_lanes = jax.jit(jax.vmap(env.step, in_axes=(0, 0, 0, None)))
+    step_lanes = step_lanes.lower(keys, state, actions, params).compile()
+    compile_seconds = time.perf_counter() - begin
+    seconds = []
+    for repeat in range(repeats + 1):
+        following = state
+        begin = time.perf_counter()
+        for _ in range(calls):
+            result = step_lanes(keys, following, actions, params)
+            following = result[1]
+        jax.block_until_ready(result)
+        if repeat:  # the first is the warm-up
+            seconds.append(time.perf_counter() - begin)
+    return {
+        "what": "dict",
+        "loop": "call",
+        "lanes": lanes,
+        "steps": calls,
+        "steps_per_second": spread([lanes * calls / second for second in seconds]),
+        "compile_seconds": compile_seconds,
+        "program_megabytes": None,
+    }
+
+
+def _row(what: str, loop: str, lanes: int, steps: int, measured: Measurement) -> dict[str, Any]:
+    return {
+        "what": what,
+        "loop": loop,
+        "lanes": lanes,
+        "steps": steps,
+        "steps_per_second": measured.rates(lanes * steps),
+        "compile_seconds": measured.compile_seconds,
+        "program_megabytes": measured.program_megabytes,
+    }
