@@ -1,0 +1,296 @@
+"""Rows in: read a frame or a file and check it completely (offline.md, "Data and validation").
+
+Nothing is sorted, merged, dropped or renamed on the way: a frame is either right or refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from jaxtrade.timeframe import TimeFrame, short_repr
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+PRICES = ("open", "high", "low", "close")
+COLUMNS = ("timestamp", *PRICES, "volume")
+NS_PER_SECOND = 1_000_000_000
+NS_PER_MINUTE = 60 * NS_PER_SECOND
+
+# Keeps midnight of the first day and the end of the longest bar inside int64.
+_LARGEST_TIME = 9_200_000_000_000_000_000
+# The default reader of older versions is off by an ulp; newer ones are exact and warn about it.
+_PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
+_EXACT_FLOATS: dict[str, Any] = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
+_SUFFIXES = (".csv", ".csv.gz", ".parquet", ".npz")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """Checked rows of a frame.
+
+    Attributes:
+      time: [N] int64, START of each row, ns since 1970-01-01 UTC, strictly increasing.
+      columns: open, high, low, close, volume, each [N] float64; NaN only where it may be repaired.
+      funding: [N] float64 rate per row, or None.
+      auxiliary: other numeric columns by label, each [N] float64 as given.
+    """
+
+    time: Integers
+    columns: dict[str, Floats]
+    funding: Floats | None
+    auxiliary: dict[Any, Floats]
+
+    @property
+    def spacing(self) -> int | None:
+        """Most frequent step between times in ns, the smallest on ties; None for one row."""
+        if len(self.time) < 2:
+            return None
+        steps = np.diff(self.time)
+        if (steps == steps[0]).all():
+            return int(steps[0])
+        values, counts = np.unique(steps, return_counts=True)
+        return int(values[counts.argmax()])
+
+
+def load(source: Any) -> pd.DataFrame:
+    """The frame itself, or the DataFrame in a .csv, .csv.gz, .parquet or .npz file.
+
+    Raises:
+      ValueError: not a frame, an unreadable file, or a file type that is not known.
+    """
+    if isinstance(source, pd.DataFrame):
+        return source
+    if not isinstance(source, (str, os.PathLike)):
+        raise ValueError(
+            f"frame: expected a DataFrame with columns {', '.join(COLUMNS)}; "
+            f"got {type(source).__name__}."
+        )
+    path = Path(source)
+    name = _bounded(os.fspath(path))
+    suffix = next((s for s in _SUFFIXES if path.name.lower().endswith(s)), None)
+    if suffix is None:
+        raise ValueError(f"{name}: unknown file type; expected .csv, .csv.gz, .parquet or .npz.")
+    try:
+        if suffix == ".npz":
+            return _read_npz(path)
+        if suffix == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, **_EXACT_FLOATS)
+    except Exception as error:  # every reader has its own family of errors
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = _bounded(" ".join(reason.split()).rstrip("."))
+        raise ValueError(f"{name}: cannot be read: {reason}.") from error
+
+
+def read(source: Any, nan_prices: str = "error") -> Rows:
+    """Read and check a frame or file; ``nan_prices="repair"`` lets NaN price fields through.
+
+    Raises:
+      ValueError: the first problem found, with the column, the count and the first row.
+    """
+    frame = load(source)
+    if len(frame) == 0:
+        raise ValueError("frame: has no rows.")
+    _check_columns(frame)
+    columns = {name: _floats(frame[name]) for name in (*PRICES, "volume")}
+    funding = _floats(frame["funding"]) if "funding" in frame.columns else None
+    if "timestamp" in frame.columns:
+        time = nanoseconds(frame["timestamp"])
+    else:
+        time = nanoseconds(pd.Series(frame.index))
+    _check_order(time)
+    _check_prices(time, columns, nan_prices)
+    columns["volume"] = _checked_volume(time, columns["volume"], nan_prices)
+    if funding is not None:
+        _refuse(~np.isfinite(funding), time, "funding", "values are not finite")
+    auxiliary = {
+        label: _floats(frame[label])
+        for label in frame.columns
+        if label not in (*COLUMNS, "funding") and pd.api.types.is_numeric_dtype(frame[label].dtype)
+    }
+    return Rows(time, columns, funding, auxiliary)
+
+
+def check_spacing(rows: Rows, named: list[tuple[str, TimeFrame]]) -> None:
+    """Refuse a time frame shorter than the row spacing; ``named`` holds (field name, frame)."""
+    spacing = rows.spacing
+    for field, frame in named:
+        if spacing is not None and frame.minutes * NS_PER_MINUTE < spacing:
+            raise ValueError(
+                f"{field}: {frame.name} is finer than the data (rows every {_duration(spacing)})."
+            )
+
+
+def nanoseconds(times: pd.Series) -> Integers:
+    """[N] int64 ns since 1970-01-01 UTC of times of any resolution; integers are nanoseconds.
+
+    Text must be ISO 8601: any other order of day and month would be a guess.
+
+    Raises:
+      ValueError: the first row that is not a time.
+    """
+    kind = times.dtype
+    if pd.api.types.is_object_dtype(kind) and pd.api.types.infer_dtype(times) == "integer":
+        times = times.astype("Int64")
+    if pd.api.types.is_integer_dtype(times.dtype):
+        bad = times.isna().to_numpy() | (times.abs() > _LARGEST_TIME).to_numpy(bool, na_value=True)
+        _refuse_time(bad, times)
+        return times.to_numpy(np.int64)
+    if pd.api.types.is_object_dtype(kind) or pd.api.types.is_string_dtype(kind):
+        parsed = _parse_text(times)
+    elif pd.api.types.is_datetime64_any_dtype(kind):
+        parsed = times
+    else:
+        _refuse_time(times.isna().to_numpy() if times.isna().any() else np.ones(len(times)), times)
+    if parsed.dt.tz is not None:
+        parsed = parsed.dt.tz_convert("UTC").dt.tz_localize(None)
+    values = parsed.to_numpy()
+    seconds = values.astype("datetime64[s]").astype(np.int64)
+    _refuse_time(np.isnat(values) | (np.abs(seconds) > _LARGEST_TIME // NS_PER_SECOND), times)
+    return values.astype("datetime64[ns]").astype(np.int64)
+
+
+def instant(time: Any) -> int:
+    """Nanoseconds since 1970-01-01 UTC of one time: an integer (ns) or what pandas can read.
+
+    Raises:
+      ValueError: it is not a time.
+    """
+    if isinstance(time, (int, np.integer)) and not isinstance(time, bool):
+        return int(time)
+    try:
+        stamp = pd.Timestamp(time)
+        stamp = stamp.tz_convert("UTC") if stamp.tzinfo is not None else stamp.tz_localize("UTC")
+        return int(stamp.as_unit("ns").value)
+    except Exception as error:  # pandas raises many kinds
+        raise ValueError(
+            f"time: expected a date or whole nanoseconds since 1970 UTC; got {short_repr(time)}."
+        ) from error
+
+
+def format_time(ns: int) -> str:
+    """UTC text of a time in ns, such as ``2024-01-31 23:55:00``."""
+    return str(pd.Timestamp(int(ns)))
+
+
+def _read_npz(path: Path) -> pd.DataFrame:
+    archive = np.load(path, allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError("not an archive of named arrays")
+    with archive:
+        return pd.DataFrame({name: archive[name] for name in archive.files})
+
+
+def _check_columns(frame: pd.DataFrame) -> None:
+    present = list(frame.columns)
+    missing = {name for name in COLUMNS if name not in frame.columns}
+    if isinstance(frame.index, pd.DatetimeIndex):
+        missing.discard("timestamp")
+    if missing:
+        shown = short_repr(present, 400)
+        raise ValueError(f"frame: missing column(s) {sorted(missing)}; present: {shown}.")
+    twice = [label for label, count in Counter(present).items() if count > 1]
+    if twice:
+        raise ValueError(f"frame: column(s) {short_repr(twice, 400)} given more than once.")
+    for name in (*PRICES, "volume", "funding"):
+        if name not in frame.columns:
+            continue
+        kind = frame[name].dtype
+        numeric = pd.api.types.is_numeric_dtype(kind)
+        if not numeric or kind.kind in "bc":
+            raise ValueError(f"{name}: must be numeric; got {kind}.")
+
+
+def _floats(column: pd.Series) -> Floats:
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _parse_text(times: pd.Series) -> pd.Series:
+    # pandas would read the words "now" and "today", and numbers mixed with text, as times.
+    foreign = times.isin(["now", "today"])
+    if pd.api.types.is_object_dtype(times.dtype):
+        foreign |= times.map(lambda value: isinstance(value, (bool, int, float, complex)))
+    return pd.to_datetime(times.mask(foreign), format="ISO8601", errors="coerce", utc=True)
+
+
+def _check_order(time: Integers) -> None:
+    steps = np.diff(time)
+    back = np.flatnonzero(steps < 0)
+    if back.size:
+        i = int(back[0]) + 1
+        raise ValueError(
+            f"timestamp: row {i} ({format_time(time[i])}) comes before row {i - 1} "
+            f"({format_time(time[i - 1])}); sort the frame."
+        )
+    same = np.flatnonzero(steps == 0)
+    if same.size:
+        i = int(same[0]) + 1
+        raise ValueError(
+            f"timestamp: {same.size} duplicate(s), first {format_time(time[i])} at row {i}; "
+            "aggregate or drop them."
+        )
+
+
+def _check_prices(time: Integers, columns: dict[str, Floats], nan_prices: str) -> None:
+    if nan_prices != "repair":
+        for name in PRICES:
+            remedy = '; drop these rows or use Rules(nan_prices="repair")'
+            _refuse(np.isnan(columns[name]), time, name, "values are NaN", remedy)
+    for name in PRICES:
+        _refuse(np.isinf(columns[name]), time, name, "values are infinite")
+    for name in PRICES:
+        bad = columns[name] <= 0
+        if bad.any():
+            value = f": {columns[name][bad.argmax()]:g}"
+            _refuse(bad, time, name, "prices are not positive", value)
+    o, h, l, c = (columns[name] for name in PRICES)  # noqa: E741
+    bad = (h < o) | (h < c) | (l > o) | (l > c)
+    if bad.any():
+        i = bad.argmax()
+        values = f": open {o[i]:g}, high {h[i]:g}, low {l[i]:g}, close {c[i]:g}"
+        _refuse(bad, time, "high/low", "rows do not cover open and close", values)
+
+
+def _checked_volume(time: Integers, volume: Floats, nan_prices: str) -> Floats:
+    if nan_prices == "repair":
+        volume = np.nan_to_num(volume, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    usable = (volume >= 0) & (volume < np.inf)
+    _refuse(~usable, time, "volume", "values are negative or not finite")
+    return volume
+
+
+def _refuse(bad: NDArray[np.bool_], time: Integers, name: str, what: str, tail: str = "") -> None:
+    if bad.any():
+        i = int(bad.argmax())
+        raise ValueError(
+            f"{name}: {bad.sum()} of {len(bad)} {what}, "
+            f"first at row {i} ({format_time(time[i])}){tail}."
+        )
+
+
+def _refuse_time(bad: NDArray[Any], times: pd.Series) -> None:
+    if bad.any():
+        i = int(bad.argmax())
+        value = short_repr(times.iloc[i])
+        raise ValueError(f"timestamp: row {i} is not a time; got {value}.")
+
+
+def _duration(spacing: int) -> str:
+    minutes, rest = divmod(spacing, NS_PER_MINUTE)
+    for unit, length in (("Day", 1440), ("Hour", 60), ("Minute", 1)):
+        if rest == 0 and minutes % length == 0:
+            return f"{minutes // length}{unit}"
+    return f"{spacing / NS_PER_SECOND:g} seconds"
+
+
+def _bounded(text: str, limit: int = 300) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."
