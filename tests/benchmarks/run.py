@@ -122,9 +122,9 @@ def _learner(options: argparse.Namespace) -> dict[str, Any]:
 def _frame(minutes: int) -> Any:
     import jax
 
-    from jaxtrade.market.synthetic import synthetic_minutes
+    from jaxtrade.market import synthetic
 
-    return synthetic_minutes(jax.random.key(0), minutes)
+    return synthetic.minutes(jax.random.key(0), minutes)
 
 
 def _market(minutes: int) -> Any:
