@@ -216,5 +216,6 @@ def _check_finite(
     bad = ~finite[:, column]
     raise ValueError(
         f"features: {name}: {columns[column][:100]} is not finite in {bad.sum()} of {len(bad)} "
-        f"rows, first at {format_time(bars.start_ns[bad.argmax()])}; drop warm-up rows or fill them."
+        f"rows, first at {format_time(bars.start_ns[bad.argmax()])}; "
+        "drop warm-up rows or fill them."
     )

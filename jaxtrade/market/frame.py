@@ -6,6 +6,7 @@ Nothing is sorted, merged, dropped or renamed on the way: a frame is either righ
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections import Counter
 from pathlib import Path
@@ -49,7 +50,7 @@ class Rows:
     funding: Floats | None
     auxiliary: dict[Any, Floats]
 
-    @property
+    @functools.cached_property
     def spacing(self) -> int | None:
         """Most frequent step between times in ns, the smallest on ties; None for one row."""
         if len(self.time) < 2:
@@ -169,6 +170,8 @@ def instant(time: Any) -> int:
         return int(time)
     try:
         stamp = pd.Timestamp(time)
+        if isinstance(time, bool) or stamp is pd.NaT:
+            raise ValueError("not a time")
         stamp = stamp.tz_convert("UTC") if stamp.tzinfo is not None else stamp.tz_localize("UTC")
         return int(stamp.as_unit("ns").value)
     except Exception as error:  # pandas raises many kinds
