@@ -1,0 +1,1 @@
+"""Trading mechanics as pure functions: no environment, no network, no random keys."""

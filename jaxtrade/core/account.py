@@ -1,0 +1,144 @@
+"""The account: isolated margin, one position, one asset. Money and prices only, no decisions."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxtrade.core.rules import Costs, Terms
+
+Array = jax.Array
+
+ACCOUNT_STATE_LABELS = (
+    "exposure_pct",
+    "position_direction",
+    "unrealized_pnl_pct",
+    "holding_time",
+    "leverage",
+    "distance_to_liquidation",
+)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """One account; every leaf [...] of one float dtype unless said.
+
+    Attributes:
+      cash: free balance in quote currency; free margin when leveraged.
+      quantity: signed base units; exactly 0 when flat.
+      entry_price: quantity-weighted; 0 when flat.
+      held_bars: int32, bars the position has been held in its direction; 0 when flat.
+      held_direction: int32, sign of the position that ``held_bars`` counts.
+      last_level: action level that the latch remembers; NaN = none.
+      stop_price, target_price: absolute bracket prices; 0 = none.
+    """
+
+    cash: Array
+    quantity: Array
+    entry_price: Array
+    held_bars: Array
+    held_direction: Array
+    last_level: Array
+    stop_price: Array
+    target_price: Array
+
+    @classmethod
+    def flat(cls, cash: Array) -> Account:
+        """A flat account holding ``cash`` (its dtype becomes the account's)."""
+        cash = jnp.asarray(cash)
+        zero = jnp.zeros_like(cash)
+        none = jnp.zeros(cash.shape, jnp.int32)
+        return cls(cash, zero, zero, none, none, jnp.full_like(cash, jnp.nan), zero, zero)
+
+
+def margin(account: Account, terms: Terms) -> Array:
+    """Posted margin abs(q) * E / L, quote currency."""
+    return jnp.abs(account.quantity) * account.entry_price / terms.leverage
+
+
+def unrealized(account: Account, price: Array) -> Array:
+    """Unrealised profit q * (P - E), quote currency."""
+    return account.quantity * (price - account.entry_price)
+
+
+def equity(account: Account, price: Array, terms: Terms) -> Array:
+    """Account value at mark ``price``: cash + margin + unrealised (spot: cash + abs(q) * P)."""
+    if terms.spot:
+        return account.cash + jnp.abs(account.quantity) * price
+    return account.cash + margin(account, terms) + unrealized(account, price)
+
+
+def liquidation_price(account: Account, terms: Terms) -> Array:
+    """Price at which the margin is down to maintenance; 0 when flat or in spot.
+
+    Long ``E * (1 - 1/L + m)``, short ``E * (1 + 1/L - m)`` (offline.md, "Liquidation").
+    """
+    if terms.spot:
+        return jnp.zeros_like(account.entry_price)
+    side = jnp.sign(account.quantity)
+    price = account.entry_price * (1 - side * (1 / terms.leverage - terms.maintenance_rate))
+    return jnp.where(side == 0, 0, price)
+
+
+def bankruptcy_price(account: Account, costs: Costs, terms: Terms) -> Array:
+    """Fill at which loss and exit fee equal the margin; the entry price when flat.
+
+    Long ``E * (1 - 1/L) / (1 - f)``, short ``E * (1 + 1/L) / (1 + f)``.
+    """
+    side = jnp.sign(account.quantity)
+    return account.entry_price * (1 - side / terms.leverage) / (1 - side * costs.fee)
+
+
+def age(account: Account) -> Account:
+    """Count one bar of holding time, from the quantity after the bar's exits."""
+    direction = jnp.sign(account.quantity).astype(jnp.int32)
+    continued = direction == account.held_direction
+    held_bars = jnp.where(continued, account.held_bars + 1, 1) * jnp.abs(direction)
+    return dataclasses.replace(account, held_bars=held_bars, held_direction=direction)
+
+
+def pay_funding(account: Account, price: Array, rate: Array) -> tuple[Account, Array]:
+    """Pay ``q * price * rate`` out of free cash (longs pay a positive rate); may go into debt.
+
+    Returns: the account and the amount paid (negative: received), quote currency.
+    """
+    paid = account.quantity * price * rate
+    return dataclasses.replace(account, cash=account.cash - paid), paid
+
+
+def account_state(account: Account, price: Array, terms: Terms) -> Array:
+    """The six numbers every policy sees, [..., 6] in the account's dtype.
+
+    ``ACCOUNT_STATE_LABELS`` names them: exposure ``abs(q) * P / PV`` (0 when PV <= 0), direction,
+    price return since entry (not levered), holding time in bars, leverage, relative distance of
+    the mark to the liquidation price (1 in spot or flat, never below 0).
+
+    Args:
+      account: leaves [...].
+      price: [...] mark price, the close of the newest bar.
+    """
+    dtype = account.cash.dtype
+    value = equity(account, price, terms)
+    side = jnp.sign(account.quantity)
+    solvent, held = value > 0, side != 0
+    exposure = jnp.abs(account.quantity) * price / jnp.where(solvent, value, 1)
+    move = side * (price - account.entry_price) / jnp.where(held, account.entry_price, 1)
+    if terms.spot:
+        distance = jnp.ones_like(value)
+    else:
+        room = side * (price - liquidation_price(account, terms)) / price
+        distance = jnp.where(held, jnp.maximum(room, 0), 1)
+    return jnp.stack(
+        [
+            jnp.where(solvent, exposure, 0),
+            side,
+            jnp.where(held, move, 0),
+            account.held_bars.astype(dtype),
+            jnp.broadcast_to(terms.leverage, value.shape).astype(dtype),
+            distance,
+        ],
+        axis=-1,
+    )

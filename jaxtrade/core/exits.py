@@ -1,0 +1,123 @@
+"""One bar passes over a position: liquidation, stop, target. The only place where bars close
+positions, for every environment and for replay."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxtrade.core.account import Account, liquidation_price
+from jaxtrade.core.rules import Costs, Rules, Terms
+from jaxtrade.core.trade import reduce
+
+Array = jax.Array
+
+# `Exit.kind`; HORIZON is used by the one-step environment only.
+NO_EXIT, LIQUIDATION, STOP, TARGET, HORIZON = 0, 1, 2, 3, 4
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Exit:
+    """What a bar did; leaves [...], money in quote currency.
+
+    Attributes:
+      kind: int32, see the constants of this module. price: fill, NaN when none.
+      fee, notional: 0 when none. cost: fee plus the adverse distance to the un-slipped price.
+    """
+
+    kind: Array
+    price: Array
+    fee: Array
+    notional: Array
+    cost: Array
+
+
+def liquidated_by(account: Account, adverse_price: Array, terms: Terms) -> Array:
+    """Whether the held position is liquidated at ``adverse_price`` (touch counts); bool [...].
+
+    ``adverse_price`` is a price of the bar on the losing side: the low of a long's bar, the high of
+    a short's, or an open.
+    """
+    if terms.spot:
+        return jnp.zeros(account.quantity.shape, bool)
+    level = liquidation_price(account, terms)
+    side = jnp.sign(account.quantity)
+    return (side != 0) & (side * adverse_price <= side * level)
+
+
+def pass_bar(
+    account: Account,
+    bar: Array,
+    draw: Array,
+    costs: Costs,
+    terms: Terms,
+    rules: Rules,
+    *,
+    active: Array | bool = True,
+    brackets: bool = True,
+) -> tuple[Account, Exit]:
+    """Let one bar act on whatever is held (offline.md, "What a bar does to a position").
+
+    Order of events: a target the bar opens beyond (``target_first_on_gap``), liquidation unless a
+    nearer stop is touched first, stop, target. All touches are inclusive; at most one exit.
+
+    Args:
+      account: leaves [...].
+      bar: [..., >= 4] open, high, low, close of the bar that follows the order.
+      draw: [...] uniform in [0, 1) that slips stops and liquidations under ``exit_slippage``.
+      active: bool [...]; False = the bar does nothing.
+      brackets: static; False = the account never has a stop or target, which compiles them away.
+    """
+    opening, high, low = bar[..., 0], bar[..., 1], bar[..., 2]
+    side = jnp.sign(account.quantity)
+    is_long = side > 0
+    held = (side != 0) & active
+    stop_level, target_level = account.stop_price, account.target_price
+    if not brackets:
+        stop_level = target_level = jnp.zeros_like(opening)
+    worst, best = jnp.where(is_long, low, high), jnp.where(is_long, high, low)
+
+    has_target = held & (target_level > 0)
+    target = has_target & (side * best >= side * target_level)
+    stop = held & (stop_level > 0) & (side * worst <= side * stop_level)
+    liquidation_level = liquidation_price(account, terms)
+    liquidation = held & liquidated_by(account, worst, terms)
+    stop_is_nearer = stop & (side * stop_level > side * liquidation_level)
+    liquidation &= ~(stop_is_nearer & ~liquidated_by(account, opening, terms))
+
+    kind = jnp.where(
+        liquidation,
+        LIQUIDATION,
+        jnp.where(stop, STOP, jnp.where(target, TARGET, NO_EXIT)),
+    ).astype(jnp.int32)
+    if rules.target_first_on_gap:
+        gapped_to_target = has_target & (side * opening >= side * target_level)
+        kind = jnp.where(gapped_to_target, TARGET, kind).astype(jnp.int32)
+
+    trigger = jnp.where(kind == LIQUIDATION, liquidation_level, stop_level)
+    market_base = jnp.where(is_long, jnp.minimum(opening, trigger), jnp.maximum(opening, trigger))
+    base = jnp.where(kind == TARGET, target_level, market_base)
+    slip = jnp.zeros_like(base)
+    if rules.exit_slippage:
+        slip = -side * base * (costs.half_spread + costs.slippage * draw)
+        slip = jnp.where(kind == TARGET, 0, slip)
+    # At its level a liquidation returns the maintenance margin by definition. In float32 the level
+    # itself is rounded far more coarsely than that small rest.
+    returned = account.entry_price / terms.leverage + side * (base + slip - account.entry_price)
+    at_level = (kind == LIQUIDATION) & (base == liquidation_level)
+    maintenance = terms.maintenance_rate * account.entry_price
+    returned = jnp.where(at_level, maintenance + side * slip, returned)
+
+    exits = kind != NO_EXIT
+    closing = jnp.where(exits, account.quantity, 0)
+    after, leg, price = reduce(account, closing, base + slip, base, costs, terms, returned=returned)
+    return after, Exit(
+        kind=kind,
+        price=jnp.where(exits, price, jnp.nan),
+        fee=leg.fee,
+        notional=leg.notional,
+        cost=leg.cost,
+    )

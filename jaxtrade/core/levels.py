@@ -1,0 +1,104 @@
+"""Fractional sizing: an action level in [-1, 1] becomes a target quantity.
+
+``abs(level)`` is the fraction of equity committed as margin and entry fee together, so the
+exposure is about ``abs(level) * leverage``; the sign is the side. A level that is already held is
+left alone, however far the price has drifted (offline.md, "Fractional levels").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxtrade.core.account import Account, equity
+from jaxtrade.core.rules import Costs, Rules, Terms, order_price
+from jaxtrade.core.trade import REFUSED, Fill, Order, affordable, reduce
+
+Array = jax.Array
+
+RESIZE_TOLERANCE_FRACTION = 0.02  # of the target quantity
+RESIZE_TOLERANCE_QUOTE = 1.0  # quote units of notional
+
+
+def target_quantity(
+    capital: Array, level: Array, price: Array, costs: Costs, terms: Terms
+) -> Array:
+    """Signed quantity whose margin and entry fee together are ``capital * abs(level)``.
+
+    ``sign(a) * C * abs(a) * L / (1 + L * f) / price``. In spot a negative level means flat; capital
+    at or below zero commits nothing.
+
+    Args:
+      capital: [...] quote currency. level: [...] in [-1, 1]. price: [...] execution price.
+    """
+    if terms.spot:
+        level = jnp.maximum(level, 0)
+    committed = jnp.maximum(capital, 0) * level
+    return committed * terms.leverage / (1 + terms.leverage * costs.fee) / price
+
+
+def decide(
+    account: Account,
+    level: Array,
+    base: Array,
+    draw: Array,
+    costs: Costs,
+    terms: Terms,
+    rules: Rules,
+) -> Order:
+    """The order that brings the account to ``level``; both its quantities are 0 for a hold.
+
+    Args:
+      account: leaves [...]. level: [...] in [-1, 1].
+      base: [...] un-slipped order price. draw: [...] uniform in [0, 1).
+    """
+    held = account.quantity
+    latched = (level == account.last_level) & (held != 0)
+    # The side of the trade fixes the side of the slippage, so it is decided before the price.
+    side = jnp.sign(target_quantity(equity(account, base, terms), level, base, costs, terms) - held)
+    price = order_price(base, side, draw, costs, rules)
+    target = target_quantity(equity(account, price, terms), level, price, costs, terms)
+    tolerance = jnp.maximum(
+        RESIZE_TOLERANCE_FRACTION * jnp.abs(target), RESIZE_TOLERANCE_QUOTE / price
+    )
+    gap = target - held
+    near = (held != 0) & (target != 0) & (jnp.abs(gap) < tolerance)
+    needed = ~latched & ~near
+    if rules.slippage_side == "adverse":
+        # The cost of trading itself turned the trade around: nothing to do.
+        needed &= jnp.sign(gap) == side
+
+    same_side = held * target > 0
+    shrinks = same_side & (jnp.abs(target) < jnp.abs(held))
+    closing = jnp.where(same_side, jnp.where(shrinks, -gap, 0), held)
+    # What opens after a close (or from flat) is sized by the cash that the close leaves.
+    closed, _, _ = reduce(account, held, price, base, costs, terms)
+    opened = target_quantity(closed.cash, level, price, costs, terms)
+    grown = gap
+    if rules.partial_increase:
+        payable = jnp.maximum(account.cash, 0) / (price * (1 / terms.leverage + costs.fee))
+        cut = ~affordable(account.cash, gap, price, costs, terms) & (payable >= tolerance)
+        grown = jnp.where(cut, jnp.sign(gap) * payable, gap)
+    opening = jnp.where(same_side, jnp.where(shrinks, 0, grown), jnp.where(target == 0, 0, opened))
+
+    none = jnp.zeros_like(price)
+    return Order(
+        closing=jnp.where(needed, closing, 0),
+        opening=jnp.where(needed, opening, 0),
+        base=base,
+        price=price,
+        stop_price=none,
+        target_price=none,
+    )
+
+
+def remember(account: Account, level: Array, fill: Fill, rules: Rules) -> Account:
+    """Latch ``level``: it will not trade again until it changes or the position is gone.
+
+    With ``retry_refused`` a refused order leaves the latch as it was, so that it is tried again.
+    """
+    if rules.retry_refused:
+        level = jnp.where(fill.event & REFUSED, account.last_level, level)
+    return dataclasses.replace(account, last_level=level.astype(account.last_level.dtype))

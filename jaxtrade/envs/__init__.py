@@ -1,0 +1,23 @@
+"""gymnax environments: thin shells over `jaxtrade.core`. Importing this registers them."""
+
+from jaxtrade.envs.base import EnvParams, EnvState, TradingEnv
+from jaxtrade.envs.config import TradingEnvConfig
+from jaxtrade.envs.registry import REGISTRY, make, register_all
+from jaxtrade.envs.sequential import SequentialTradingEnv, SequentialTradingEnvConfig
+from jaxtrade.envs.vectorized import VectorizedSequentialTradingEnv, VectorizedTradingEnv
+
+__all__ = [
+    "REGISTRY",
+    "EnvParams",
+    "EnvState",
+    "SequentialTradingEnv",
+    "SequentialTradingEnvConfig",
+    "TradingEnv",
+    "TradingEnvConfig",
+    "VectorizedSequentialTradingEnv",
+    "VectorizedTradingEnv",
+    "make",
+    "register_all",
+]
+
+register_all()

@@ -1,0 +1,516 @@
+"""The gymnax shell around `jaxtrade.core`: episodes, observations and records. No trading rule is
+written here; an environment says how its action becomes an order, the rest is shared."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from gymnax.environments import environment
+
+from jaxtrade import rewards
+from jaxtrade.core import account as accounts
+from jaxtrade.core import exits, trade
+from jaxtrade.core.account import Account
+from jaxtrade.core.rules import Costs, Terms, slack
+from jaxtrade.envs import spaces
+from jaxtrade.envs.config import TradingEnvConfig
+from jaxtrade.market.market import Market
+from jaxtrade.market.windows import windows
+
+Array = jax.Array
+Config = TypeVar("Config", bound=TradingEnvConfig)
+
+
+@struct.dataclass(kw_only=True)
+class EnvState(environment.EnvState):
+    """One running episode; about 60 bytes. Leaves [...], money in quote currency.
+
+    Attributes:
+      time: int32, transitions of this episode. bar: int32, the newest execution bar.
+      initial_equity: equity at reset. last_action: the previous step's action, 0 at reset.
+      reward_carry: whatever the reward function remembers.
+    """
+
+    time: Array
+    bar: Array
+    account: Account
+    initial_equity: Array
+    last_action: Array
+    reward_carry: Any
+
+
+@struct.dataclass(kw_only=True)
+class EnvParams(environment.EnvParams):
+    """Everything numeric an environment reads, as traced leaves: sweep any of it with `vmap`.
+
+    Attributes:
+      max_steps_in_episode: int32. market: device `Market`.
+      fee, half_spread, slippage: fractions. leverage, maintenance_margin_rate: as configured.
+      margin_call_threshold: NaN = none. bankrupt_threshold, ruin_reward: as configured.
+      cash_low, cash_high: range of the initial cash. reward_weights: [k].
+    """
+
+    max_steps_in_episode: Array
+    market: Market
+    fee: Array
+    half_spread: Array
+    slippage: Array
+    leverage: Array
+    maintenance_margin_rate: Array
+    margin_call_threshold: Array
+    bankrupt_threshold: Array
+    ruin_reward: Array
+    cash_low: Array
+    cash_high: Array
+    reward_weights: Array
+
+
+class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
+    """Base of every trading environment: a gymnax 1.x `Environment`.
+
+    The key-free pieces (`initial_state`, `fresh_state`, `transition`, `account_state`) are what
+    learners, `jaxtrade.trace` and evaluation build on; `reset` and `step` draw from a key and call
+    them. A subclass supplies `_execute` and its action space.
+
+    Hold on to one environment object: `jit` caches by its identity.
+
+    Args:
+      frame: DataFrame or file of rows (see `jaxtrade.market`), or a ready `Market`.
+      config: the configuration.
+      check: raise for an action outside the action space wherever its value is known (outside
+        `jit`); inside `jit` such actions are clamped.
+    """
+
+    def __init__(self, frame: Any, config: Config, *, check: bool = False) -> None:
+        self.config = config
+        self.check = check
+        self.market = frame if isinstance(frame, Market) else self._build_market(frame)
+        _check_market(self.market, config)
+        self._reward, self._reward_weights = rewards.resolve(
+            config.reward, config.execution_frame.periods_per_year
+        )
+        self._params: dict[str, EnvParams] = {}
+
+    def _build_market(self, frame: Any) -> Market:
+        config = self.config
+        return Market.from_frame(
+            frame,
+            time_frames=config.frames,
+            window_sizes=config.windows,
+            execute_on=config.execution_frame,
+            features=config.features,
+            rules=config.rules,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_params": {}}
+
+    # Parameters.
+
+    @property
+    def default_params(self) -> EnvParams:
+        """Parameters of the configuration over the environment's market, in the working dtype."""
+        dtype = jax.dtypes.canonicalize_dtype(np.float64)
+        if dtype.name not in self._params:
+            with jax.ensure_compile_time_eval():
+                self._params[dtype.name] = self.params(dtype=dtype)
+        return self._params[dtype.name]
+
+    def params(self, market: Market | None = None, dtype: Any = None) -> EnvParams:
+        """Parameters over another range or market of the same spec; leaves in ``dtype``.
+
+        Args:
+          market: host or device market; None = the environment's own.
+          dtype: float dtype of money and prices; None = float64 under x64, else float32.
+
+        Raises:
+          ValueError: if the market was built for other frames, windows or features.
+        """
+        config = self.config
+        if market is None:
+            market = self.market
+        _check_market(market, config, self.market)
+        dtype = jax.dtypes.canonicalize_dtype(np.float64) if dtype is None else np.dtype(dtype)
+
+        def number(value: float) -> Array:
+            return jnp.asarray(value, dtype)
+
+        threshold = config.margin_call_threshold
+        steps = market.num_bars if config.max_steps is None else config.max_steps
+        low, high = config.cash_range
+        return EnvParams(
+            max_steps_in_episode=jnp.asarray(steps, jnp.int32),
+            market=market.to_device(dtype),
+            fee=number(config.transaction_fee),
+            half_spread=number(config.half_spread),
+            slippage=number(config.slippage),
+            leverage=number(config.leverage),
+            maintenance_margin_rate=number(config.maintenance_margin_rate),
+            margin_call_threshold=number(np.nan if threshold is None else threshold),
+            bankrupt_threshold=number(config.bankrupt_threshold),
+            ruin_reward=number(config.ruin_reward),
+            cash_low=number(low),
+            cash_high=number(high),
+            reward_weights=jnp.asarray(self._reward_weights, dtype),
+        )
+
+    def _costs(self, params: EnvParams) -> Costs:
+        return Costs(fee=params.fee, half_spread=params.half_spread, slippage=params.slippage)
+
+    def terms(self, params: EnvParams) -> Terms:
+        """Terms of the margin account under ``params``."""
+        return Terms.of(
+            params.leverage,
+            params.maintenance_margin_rate,
+            params.margin_call_threshold,
+            spot=self.config.spot,
+        )
+
+    # Key-free pieces.
+
+    def initial_state(self, bar: Array, cash: Array, params: EnvParams) -> EnvState:
+        """A flat account with ``cash`` at execution bar ``bar`` (int32); all leaves ()."""
+        cash = jnp.asarray(cash, params.cash_low.dtype)
+        return EnvState(
+            time=jnp.zeros((), jnp.int32),
+            bar=jnp.asarray(bar, jnp.int32),
+            account=Account.flat(cash),
+            initial_equity=cash,
+            last_action=jnp.zeros((), self._action_dtype(params)),
+            reward_carry=self._reward.init(params),
+        )
+
+    def fresh_state(self, start_bits: Array, cash_draw: Array, params: EnvParams) -> EnvState:
+        """A random start from supplied draws: uint32 bits and a uniform in [0, 1).
+
+        Without ``random_start`` every episode starts at the first usable bar. Else the start is
+        uniform in [first, last - 1], or [first, max(first, last - max_steps)] when the
+        configuration sets ``max_steps`` (modulo bias below 2**-32 times the number of starts).
+        """
+        market, config = params.market, self.config
+        bar = jnp.asarray(market.first, jnp.int32)
+        if config.random_start:
+            needed = 1 if config.max_steps is None else params.max_steps_in_episode
+            starts = jnp.maximum(market.last - market.first - needed, 0) + 1
+            bar = bar + (start_bits % starts.astype(jnp.uint32)).astype(jnp.int32)
+        low, high = params.cash_low, params.cash_high
+        cash = low + cash_draw.astype(low.dtype) * (high - low)
+        # Rounding must not reach the open end of the range.
+        cash = jnp.where(low < high, jnp.minimum(cash, jnp.nextafter(high, low)), low)
+        return self.initial_state(bar, cash, params)
+
+    def transition(
+        self, state: EnvState, action: Array, draw: Array, params: EnvParams
+    ) -> tuple[EnvState, Array, Array, dict[str, Array]]:
+        """One step without randomness and without reset (offline.md, "One step, exact order").
+
+        From the last bar, or from a wiped-out account, nothing happens: account and bar stay and
+        the reward is 0.
+
+        Args:
+          state: leaves (). action: () of the action space; values outside are clamped.
+          draw: () uniform in [0, 1) that prices this step's fills.
+
+        Returns: next state, reward () in the run's float dtype, terminated () bool, and the step
+          record (offline.md, "Records").
+        """
+        market, rules = params.market, self.config.rules
+        costs, terms = self._costs(params), self.terms(params)
+        action = self._clamped(action, params)
+        draw = draw.astype(params.fee.dtype)
+        account = state.account
+
+        price_before = market.ohlcv[state.bar, 3]
+        equity_before = accounts.equity(account, price_before, terms)
+        active = (state.bar < market.last) & ~self._wiped(equity_before, state)
+        bar_index = state.bar + active.astype(jnp.int32)
+        bar = market.ohlcv[bar_index]
+        price_after = bar[3]
+
+        blocked = ~active
+        base = price_before
+        if rules.fill_at == "next_open":
+            base = bar[0]
+            blocked = blocked | exits.liquidated_by(account, base, terms)
+        account, fill = self._execute(account, action, base, draw, blocked, costs, terms)
+        event = jnp.where(active, fill.event, 0)
+        quantity = account.quantity
+        account, exit_ = exits.pass_bar(
+            account, bar, draw, costs, terms, rules, active=active, brackets=self.has_brackets
+        )
+        funding = jnp.zeros_like(price_after)
+        if market.funding is not None:
+            rate = jnp.where(active, market.funding[bar_index], 0)
+            account, funding = accounts.pay_funding(account, price_after, rate)
+        account = _keep_unless(active, accounts.age(account), state.account)
+
+        equity = accounts.equity(account, price_after, terms)
+        wiped = self._wiped(equity, state)
+        filled = (event & ~trade.REFUSED != 0) | (exit_.kind != exits.NO_EXIT)
+        reward, reward_carry = self._reward.update(
+            state.reward_carry,
+            rewards.RewardInput(
+                equity_before=equity_before,
+                equity_after=equity,
+                initial_equity=state.initial_equity,
+                price_before=price_before,
+                price_after=price_after,
+                quantity=quantity,
+                filled=filled,
+                action_changed=(state.time > 0) & (action != state.last_action),
+                wiped=wiped,
+            ),
+            params,
+        )
+        stepped = EnvState(
+            time=state.time + active.astype(jnp.int32),
+            bar=bar_index,
+            account=account,
+            initial_equity=state.initial_equity,
+            last_action=_keep_unless(active, action, state.last_action),
+            reward_carry=_keep_unless(active, reward_carry, state.reward_carry),
+        )
+        terminated = (equity < params.bankrupt_threshold * state.initial_equity) | wiped
+        info = {
+            "event": event,
+            "fill_price": fill.price,
+            "fill_quantity": fill.quantity,
+            "exit_kind": exit_.kind,
+            "exit_price": exit_.price,
+            "exit_fee": exit_.fee,
+            "fee": fill.fee + exit_.fee,
+            "traded_notional": fill.notional + exit_.notional,
+            "cost": fill.cost + exit_.cost + funding,
+            "funding": funding,
+            "equity": equity,
+            "closed_cash": fill.closed_cash,
+        }
+        return stepped, jnp.where(active, reward, 0), terminated, info
+
+    def equity(self, state: EnvState, params: EnvParams) -> Array:
+        """Account value at the close of the newest bar, quote currency, ()."""
+        price = params.market.ohlcv[state.bar, 3]
+        return accounts.equity(state.account, price, self.terms(params))
+
+    def account_state(self, state: EnvState, params: EnvParams) -> Array:
+        """The six account numbers as observed, float32 [6] (`core.account.account_state`)."""
+        price = params.market.ohlcv[state.bar, 3]
+        values = accounts.account_state(state.account, price, self.terms(params))
+        return values.astype(jnp.float32)
+
+    def _wiped(self, equity: Array, state: EnvState) -> Array:
+        return equity <= slack(equity.dtype) * state.initial_equity
+
+    # What a subclass supplies.
+
+    has_brackets = False
+
+    def _execute(
+        self,
+        account: Account,
+        action: Array,
+        base: Array,
+        draw: Array,
+        blocked: Array,
+        costs: Costs,
+        terms: Terms,
+    ) -> tuple[Account, trade.Fill]:
+        raise NotImplementedError
+
+    def _clamped(self, action: Array, params: EnvParams) -> Array:
+        return jnp.clip(jnp.asarray(action, jnp.int32), 0, self.num_actions - 1)
+
+    def _action_dtype(self, params: EnvParams) -> Any:
+        del params
+        return jnp.int32
+
+    # The gymnax 1.x contract.
+
+    def reset_env(self, key: Array, params: EnvParams) -> tuple[Any, EnvState]:
+        """Observation and state of a new episode; start and cash use separate sub-keys."""
+        state = self._reset_state(key, params)
+        return self.observe(key, state, None, params), state
+
+    def _reset_state(self, key: Array, params: EnvParams) -> EnvState:
+        key_start, key_cash = jax.random.split(key)
+        bits = jax.random.bits(key_start, (), jnp.uint32)
+        cash_draw = jax.random.uniform(key_cash, (), params.cash_low.dtype)
+        return self.fresh_state(bits, cash_draw, params)
+
+    def step_env(
+        self, key: Array, state: EnvState, action: Array, params: EnvParams
+    ) -> tuple[Any, EnvState, Array, Array, dict[str, Array]]:
+        """One transition without reset: observation, state, reward, terminated, info.
+
+        One uniform draw is taken from ``key`` whatever the action does.
+        """
+        draw = jax.random.uniform(key, (), params.fee.dtype)
+        stepped, reward, terminated, info = self.transition(state, action, draw, params)
+        return self.observe(key, stepped, None, params), stepped, reward, terminated, info
+
+    def is_truncated(self, state: EnvState, params: EnvParams) -> Array:
+        """Whether time or data ran out, bool ()."""
+        return (state.time >= params.max_steps_in_episode) | (state.bar >= params.market.last)
+
+    def step(
+        self, key: Array, state: EnvState, action: Any, params: EnvParams | None = None
+    ) -> tuple[Any, EnvState, Array, Array, Array, dict[str, Any]]:
+        """One transition with auto-reset: obs, state, reward, terminated, truncated, info.
+
+        When done, observation and state are the first of the next episode; reward, flags and info
+        belong to the transition that ended. ``info["final_observation"]`` is the observation before
+        the reset, present on every step.
+        """
+        if self.check:
+            self.check_action(action)
+        return self._step(key, state, action, self.default_params if params is None else params)
+
+    def reset(self, key: Array, params: EnvParams | None = None) -> tuple[Any, EnvState]:
+        """Observation and state of a new episode."""
+        return self._reset(key, self.default_params if params is None else params)
+
+    # The market is an argument of both compiled functions, never a constant inside them.
+
+    @partial(jax.jit, static_argnames=("self",))
+    def _step(
+        self, key: Array, state: EnvState, action: Array, params: EnvParams
+    ) -> tuple[Any, EnvState, Array, Array, Array, dict[str, Any]]:
+        key_step, key_reset = jax.random.split(key)
+        final_observation, stepped, reward, terminated, info = self.step_env(
+            key_step, state, action, params
+        )
+        truncated = self.is_truncated(stepped, params)
+        done = terminated | truncated
+        # Select the state (about 60 bytes) and observe once, instead of selecting observations.
+        fresh = self._reset_state(key_reset, params)
+        following = jax.tree.map(lambda a, b: jax.lax.select(done, a, b), fresh, stepped)
+        observation = self.observe(key_step, following, None, params)
+        info = {
+            **info,
+            "terminated": terminated,
+            "truncated": truncated,
+            "final_observation": final_observation,
+        }
+        return observation, following, reward, terminated, truncated, info
+
+    @partial(jax.jit, static_argnames=("self",))
+    def _reset(self, key: Array, params: EnvParams) -> tuple[Any, EnvState]:
+        return self.reset_env(key, params)
+
+    def observe(self, key: Array | None, state: EnvState, action: Any, params: EnvParams) -> Any:
+        """The observation of a state, in the configuration's mode; a function of state alone."""
+        del key, action
+        account_state = self.account_state(state, params)
+        if self.config.observation == "index":
+            return {"bar": state.bar, "account_state": account_state}
+        parts = {**windows(params.market, state.bar), "account_state": account_state}
+        if self.config.observation == "flat":
+            return jnp.concatenate([part.reshape(-1) for part in parts.values()])
+        return parts
+
+    # Spaces.
+
+    @property
+    def name(self) -> str:
+        """Name of the environment."""
+        return type(self).__name__
+
+    def action_space(self, params: EnvParams | None = None) -> Any:
+        """`Discrete(num_actions)`, or the environment's own."""
+        del params
+        return spaces.Discrete(self.num_actions)
+
+    def observation_space(self, params: EnvParams | None = None) -> Any:
+        """Unbounded boxes of the configured observation mode."""
+        del params
+        account_state = spaces.unbounded((6,))
+        if self.config.observation == "index":
+            bars = spaces.Box(0, self.market.num_bars - 1, (), jnp.int32)
+            return spaces.Dict({"bar": bars, "account_state": account_state})
+        shapes = self.window_shapes
+        if self.config.observation == "flat":
+            return spaces.unbounded((sum(int(np.prod(s)) for s in shapes.values()) + 6,))
+        parts = {name: spaces.unbounded(shape) for name, shape in shapes.items()}
+        return spaces.Dict({**parts, "account_state": account_state})
+
+    @property
+    def window_shapes(self) -> dict[str, tuple[int, int]]:
+        """Observation key -> (rows, features) of each window."""
+        spec = self.market.spec
+        return {
+            key: (size, len(columns))
+            for key, size, columns in zip(
+                spec.keys, spec.window_sizes, spec.feature_columns, strict=True
+            )
+        }
+
+    def state_space(self, params: EnvParams | None = None) -> Any:
+        """Unbounded boxes with the shapes and dtypes of the state's leaves."""
+        params = self.default_params if params is None else params
+        leaves = jax.eval_shape(
+            lambda p: self.fresh_state(jnp.uint32(0), jnp.zeros((), p.fee.dtype), p), params
+        )
+        flat, _ = jax.tree_util.tree_flatten_with_path(leaves)
+        return spaces.Dict(
+            {
+                jax.tree_util.keystr(path, simple=True, separator="."): spaces.unbounded(
+                    leaf.shape, leaf.dtype
+                )
+                for path, leaf in flat
+            }
+        )
+
+    def check_action(self, action: Any) -> None:
+        """Raise for an action outside the action space; traced values are left alone.
+
+        Raises:
+          ValueError: naming the first offending value.
+        """
+        if isinstance(action, jax.core.Tracer):
+            return
+        values = np.atleast_1d(np.asarray(action))
+        bad = values[~self._in_action_space(values)]
+        if bad.size:
+            raise ValueError(f"action: must be in {self._action_range}; got {bad.flat[0]}.")
+
+    def _in_action_space(self, values: np.ndarray) -> np.ndarray:
+        return (values >= 0) & (values < self.num_actions) & (values == np.floor(values))
+
+    @property
+    def _action_range(self) -> str:
+        return f"[0, {self.num_actions})"
+
+
+def _keep_unless(active: Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(active, a, b), new, old)
+
+
+def _check_market(market: Market, config: TradingEnvConfig, own: Market | None = None) -> None:
+    """Raise unless the market was built for this configuration (and like ``own``)."""
+    spec = market.spec
+    for name, built, asked in (
+        ("time_frames", spec.time_frames, config.frames),
+        ("window_sizes", spec.window_sizes, config.windows),
+        ("execute_on", spec.execute_on, config.execution_frame),
+    ):
+        if built != asked:
+            raise ValueError(
+                f"market: was built with {name} {_names(built)}, the configuration asks for "
+                f"{_names(asked)}; build it with Market.from_frame from the same values."
+            )
+    if own is not None and spec != own.spec:
+        raise ValueError(
+            f"market: has feature columns {spec.feature_columns}, the environment has "
+            f"{own.spec.feature_columns}; build both with the same features."
+        )
+
+
+def _names(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "(" + ", ".join(_names(item) for item in value) + ")"
+    return getattr(value, "name", str(value))

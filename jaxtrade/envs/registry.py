@@ -1,0 +1,61 @@
+"""Environments by name, here and in gymnax's registry."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any
+
+import gymnax
+
+from jaxtrade.envs.base import TradingEnv
+from jaxtrade.envs.config import TradingEnvConfig
+from jaxtrade.envs.sequential import SequentialTradingEnv, SequentialTradingEnvConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One registered environment: its class, its configuration class and its gymnax id."""
+
+    env: type[TradingEnv[Any]]
+    config: type[TradingEnvConfig]
+    gymnax_id: str
+
+
+REGISTRY: dict[str, Entry] = {
+    "SequentialTradingEnv": Entry(
+        SequentialTradingEnv, SequentialTradingEnvConfig, "jaxtrade/Sequential-v0"
+    ),
+}
+
+
+def make(name: str, frame: Any, **fields: Any) -> TradingEnv[Any]:
+    """Build a registered environment from a frame (or `Market`) and configuration fields.
+
+    Example:
+      >>> from jaxtrade import make
+      >>> from jaxtrade.market import datasets
+      >>> make("SequentialTradingEnv", datasets.load("eurusd_1h"), leverage=2).num_actions
+      5
+
+    Raises:
+      ValueError: for an unknown name, with the nearest known one.
+    """
+    if name not in REGISTRY:
+        near = difflib.get_close_matches(name, REGISTRY, n=1)
+        hint = f" did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"make: unknown environment {name!r};{hint} Known: {', '.join(REGISTRY)}.")
+    entry = REGISTRY[name]
+    return entry.env(frame, entry.config(**fields))
+
+
+def register_all() -> None:
+    """Register every environment with gymnax (idempotent); kwargs: ``frame`` and config fields."""
+    known = set(gymnax.registered_envs)
+    for name, entry in REGISTRY.items():
+        if entry.gymnax_id not in known:
+
+            def factory(*, frame: Any, _name: str = name, **fields: Any) -> TradingEnv[Any]:
+                return make(_name, frame, **fields)
+
+            gymnax.register(entry.gymnax_id, factory)

@@ -1,0 +1,158 @@
+"""Fractional position sizing, step by step: `SequentialTradingEnv`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtrade.core import levels, trade
+from jaxtrade.core.account import Account
+from jaxtrade.core.rules import Costs, Terms
+from jaxtrade.envs import spaces
+from jaxtrade.envs.base import EnvParams, TradingEnv
+from jaxtrade.envs.config import TradingEnvConfig, check_choice, is_number, warn_spot_shorts
+
+Array = jax.Array
+
+ACTIONS = ("discrete", "continuous")
+SPOT_LEVELS = (0.0, 0.5, 1.0)
+FUTURES_LEVELS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequentialTradingEnvConfig(TradingEnvConfig):
+    """Configuration of `SequentialTradingEnv`: the shared fields (`TradingEnvConfig`) and these.
+
+    Attributes:
+      action: "discrete" picks one of ``action_levels``; "continuous" is one number in [-1, 1], used
+        as the level.
+      action_levels: at least two different numbers in [-1, 1], order kept; None = (0, 0.5, 1) in
+        spot and (-1, -0.5, 0, 0.5, 1) in futures.
+    """
+
+    action: str = "discrete"
+    action_levels: tuple[float, ...] | None = None
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The action levels in force."""
+        if self.action_levels is not None:
+            return tuple(float(level) for level in self.action_levels)
+        return SPOT_LEVELS if self.spot else FUTURES_LEVELS
+
+    def _check_actions(self) -> None:
+        check_choice("action", self.action, ACTIONS)
+        given = self.action_levels
+        if given is None:
+            return
+        fits = (
+            isinstance(given, tuple | list | np.ndarray)
+            and len(given) >= 2
+            and all(is_number(level) and -1 <= level <= 1 for level in given)
+            and len({float(level) for level in given}) == len(given)
+        )
+        if not fits:
+            raise ValueError(
+                f"action_levels: need at least 2 different finite numbers in [-1, 1]; got {given}."
+            )
+        if self.spot:
+            warn_spot_shorts(given)
+
+    def _directions(self) -> tuple[bool, bool]:
+        if self.action == "continuous":
+            return True, True
+        return any(level > 0 for level in self.levels), any(level < 0 for level in self.levels)
+
+
+class SequentialTradingEnv(TradingEnv[SequentialTradingEnvConfig]):
+    """Trade one asset bar by bar with fractional levels, in spot or leveraged futures.
+
+    - **Action**: ``Discrete(A)``, an index into ``levels`` (or a number in [-1, 1] with
+      ``action="continuous"``): the fraction of equity to commit, signed by side.
+    - **Observation** (``"dict"``): ``market_data_{frame}`` float32 [W, F] per time frame, newest
+      row last, and ``account_state`` float32 [6]; ``"flat"``: the same in one float32 vector;
+      ``"index"``: ``bar`` int32 and ``account_state``.
+    - **Reward**: ``config.reward``, by default the log return of the equity.
+    - **End**: terminated below ``bankrupt_threshold`` of the initial equity or wiped out; truncated
+      after ``max_steps`` or at the last bar.
+    - **State**: `EnvState`; **parameters**: `EnvParams`.
+
+    Example:
+      >>> import jax
+      >>> from jaxtrade import SequentialTradingEnv, SequentialTradingEnvConfig
+      >>> from jaxtrade.market import datasets
+      >>> env = SequentialTradingEnv(
+      ...     datasets.load("eurusd_1h"),
+      ...     SequentialTradingEnvConfig(leverage=5, transaction_fee=0.0004),
+      ... )
+      >>> observation, state = env.reset(jax.random.key(0))
+      >>> observation["market_data_1Hour"].shape, observation["account_state"].shape
+      ((10, 5), (6,))
+    """
+
+    def __init__(
+        self,
+        frame: Any,
+        config: SequentialTradingEnvConfig | None = None,
+        *,
+        check: bool = False,
+    ) -> None:
+        super().__init__(frame, config or SequentialTradingEnvConfig(), check=check)
+
+    @property
+    def continuous(self) -> bool:
+        """Whether the action is a number instead of an index."""
+        return self.config.action == "continuous"
+
+    @property
+    def levels(self) -> np.ndarray:
+        """float64 [A], the level of each action index."""
+        return np.asarray(self.config.levels, np.float64)
+
+    @property
+    def num_actions(self) -> int:
+        """Number of discrete actions."""
+        return len(self.config.levels)
+
+    def action_space(self, params: EnvParams | None = None) -> Any:
+        """`Discrete(A)`, or `Box(-1, 1, ())` with continuous actions."""
+        return spaces.Box(-1.0, 1.0, ()) if self.continuous else super().action_space(params)
+
+    def _execute(
+        self,
+        account: Account,
+        action: Array,
+        base: Array,
+        draw: Array,
+        blocked: Array,
+        costs: Costs,
+        terms: Terms,
+    ) -> tuple[Account, trade.Fill]:
+        rules = self.config.rules
+        level = action
+        if not self.continuous:
+            level = jnp.asarray(self.levels, account.cash.dtype)[action]
+        order = levels.decide(account, level, base, draw, costs, terms, rules)
+        account, fill = trade.apply(account, order, costs, terms, blocked=blocked)
+        return levels.remember(account, level, fill, rules), fill
+
+    def _clamped(self, action: Array, params: EnvParams) -> Array:
+        if self.continuous:
+            return jnp.clip(jnp.asarray(action, params.fee.dtype), -1, 1)
+        return super()._clamped(action, params)
+
+    def _action_dtype(self, params: EnvParams) -> Any:
+        return params.fee.dtype if self.continuous else super()._action_dtype(params)
+
+    def _in_action_space(self, values: np.ndarray) -> np.ndarray:
+        if self.continuous:
+            return (values >= -1) & (values <= 1)
+        return super()._in_action_space(values)
+
+    @property
+    def _action_range(self) -> str:
+        return "[-1, 1]" if self.continuous else super()._action_range

@@ -1,0 +1,286 @@
+"""Replay one episode over given actions and return everything that happened, as NumPy arrays."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtrade.core import account as accounts
+
+if TYPE_CHECKING:
+    from jaxtrade.envs.base import EnvParams, EnvState, TradingEnv
+
+Array = jax.Array
+
+_NANOSECONDS_PER_MINUTE = 60_000_000_000
+_DETERMINISTIC_DRAW = 0.5
+
+
+def trace(
+    env: TradingEnv[Any],
+    actions: Any,
+    *,
+    params: EnvParams | None = None,
+    start: Any = None,
+    key: Array | None = None,
+    draws: Any = None,
+    float64: bool = False,
+    observations: bool = False,
+) -> dict[str, np.ndarray]:
+    """Run one episode of ``env`` over ``actions``; it ends at the first done.
+
+    Args:
+      env: a jaxtrade environment.
+      actions: [T] of the environment's action space.
+      params: parameters; None = the environment's own.
+      start: START label of the bar to begin at (timestamp, string or int ns); None = the first
+        usable bar, or a random start drawn from ``key`` where the configuration has one.
+      key: random key for start, cash and cost draws; None = first bar, lowest cash, draws of 0.5.
+      draws: [T] uniform draws in [0, 1) that price the fills; they take the place of ``key``'s.
+      float64: compute in float64, from the unrounded prices of the environment's market.
+      observations: also return every window.
+
+    Returns: per state (T + 1 rows, row 0 after reset): ``bar_time`` int64 ns (START), ``close``,
+      ``cash``, ``quantity``, ``entry_price``, ``liquidation_price`` (0 when none), ``equity``,
+      ``held_bars``, ``account_state`` [T + 1, 6] and, with ``observations``, each window by its
+      key. Per step (T rows): ``reward``, ``terminated``, ``truncated`` and the step record
+      (offline.md, "Records"). And ``leverage`` ().
+
+    Raises:
+      ValueError: for an action outside the action space, a start that is no bar with a bar after
+        it, or draws of another length or range.
+    """
+    actions = np.asarray(actions)
+    if actions.ndim != 1 or actions.size == 0:
+        raise ValueError(f"actions: expected shape [T] with T >= 1; got {actions.shape}.")
+    env.check_action(actions)
+    if draws is not None:
+        draws = np.asarray(draws, np.float64)
+        if draws.shape != actions.shape or not ((draws >= 0) & (draws < 1)).all():
+            raise ValueError(f"draws: expected {actions.size} numbers in [0, 1).")
+    context: AbstractContextManager[Any] = jax.enable_x64(True) if float64 else nullcontext()
+    with context:
+        if params is None:
+            params = env.default_params
+        elif float64:
+            params = jax.tree.map(_widened, params)
+        first_bar = None if start is None else _start_bar(env, start)
+        state = _reset(env, params, first_bar, key)
+        if draws is None:
+            draws = _draws(key, actions.size)
+        rows = _run(env, params, state, *_padded(actions, draws), observations)
+        rows = jax.tree.map(np.asarray, rows)
+        leverage = np.asarray(params.leverage)
+    return _record(env, rows, actions.size, leverage)
+
+
+def _reset(env: TradingEnv[Any], params: EnvParams, bar: int | None, key: Array | None) -> EnvState:
+    if key is None:
+        state = env.initial_state(params.market.first, params.cash_low, params)
+    else:
+        _, state = env.reset(jax.random.fold_in(key, 0), params)
+    if bar is None:
+        return state
+    return env.initial_state(bar, state.initial_equity, params)
+
+
+def _start_bar(env: TradingEnv[Any], start: Any) -> int:
+    bar, last = env.market.bar_at(start), int(env.market.last)
+    if bar >= last:
+        raise ValueError(f"start: {start} is the last bar; an episode needs one more.")
+    return bar
+
+
+def _draws(key: Array | None, count: int) -> np.ndarray:
+    if key is None:
+        return np.full(count, _DETERMINISTIC_DRAW)
+    return np.asarray(jax.random.uniform(jax.random.fold_in(key, 1), (count,)))
+
+
+def _widened(leaf: Array) -> Array:
+    return leaf.astype(jnp.float64) if leaf.dtype == jnp.float32 and leaf.ndim < 2 else leaf
+
+
+def _padded(actions: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pad to a power of two, so that episodes of similar length share a compilation."""
+    length = max(64, 1 << (actions.size - 1).bit_length())
+    padding = (0, length - actions.size)
+    return np.pad(actions, padding), np.pad(draws, padding)
+
+
+def snapshot(env: TradingEnv[Any], state: EnvState, params: EnvParams) -> dict[str, Array]:
+    """What a record keeps of one state; see `trace` for names and units."""
+    account, terms = state.account, env.terms(params)
+    close = params.market.ohlcv[state.bar, 3]
+    kept = {
+        "bar": state.bar,
+        "close": close,
+        "cash": account.cash,
+        "quantity": account.quantity,
+        "entry_price": account.entry_price,
+        "liquidation_price": accounts.liquidation_price(account, terms),
+        "equity": accounts.equity(account, close, terms),
+        "held_bars": account.held_bars,
+        "account_state": accounts.account_state(account, close, terms),
+    }
+    if env.has_brackets:
+        kept |= {"stop_price": account.stop_price, "target_price": account.target_price}
+    return kept
+
+
+def record_steps(
+    env: TradingEnv[Any],
+    params: EnvParams,
+    state: EnvState,
+    choose: Callable[[EnvState, Any], Array],
+    inputs: Any,
+    draws: Array,
+    observe: Callable[[EnvState], Any] = lambda state: {},
+) -> tuple[EnvState, Any, Any, Any]:
+    """Scan ``env.transition`` without reset over ``inputs`` and keep the record; jit and vmap it.
+
+    Args:
+      choose: (state, one row of ``inputs``) -> action.
+      inputs: pytree with leading axis [T], or None leaves. draws: [T].
+      observe: state -> pytree kept per state besides the snapshot.
+
+    Returns: the final state, row 0 ({snapshot and observe of the initial state}), and per step the
+      rows of the states reached and the step records.
+    """
+
+    def look(at: EnvState) -> Any:
+        return {**snapshot(env, at, params), **observe(at)}
+
+    def step(at: EnvState, x: Any) -> tuple[EnvState, Any]:
+        given, draw = x
+        following, reward, terminated, info = env.transition(at, choose(at, given), draw, params)
+        info = {name: value for name, value in info.items() if name != "equity"}
+        flags = {"terminated": terminated, "truncated": env.is_truncated(following, params)}
+        return following, (look(following), {"reward": reward, **flags, **info})
+
+    final, (rows, steps) = jax.lax.scan(step, state, (inputs, draws))
+    return final, look(state), rows, steps
+
+
+@partial(jax.jit, static_argnames=("env", "observations"))
+def _run(
+    env: TradingEnv[Any],
+    params: EnvParams,
+    state: EnvState,
+    actions: Array,
+    draws: Array,
+    observations: bool,
+) -> Any:
+    from jaxtrade.market.windows import windows
+
+    def observe(at: EnvState) -> Any:
+        return windows(params.market, at.bar) if observations else {}
+
+    draws = jnp.asarray(draws, params.fee.dtype)
+    _, first, rows, steps = record_steps(
+        env, params, state, lambda _, action: action, jnp.asarray(actions), draws, observe
+    )
+    return first, rows, steps
+
+
+def _record(
+    env: TradingEnv[Any], rows: Any, length: int, leverage: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Cut the scan's rows at the first done and join row 0 with the states reached."""
+    first, later, steps = rows
+    done = (steps["terminated"] | steps["truncated"])[:length]
+    length = int(done.argmax()) + 1 if done.any() else length
+    states = {
+        name: np.concatenate([first[name][None], values[:length]]) for name, values in later.items()
+    }
+    minutes = np.asarray(env.market.open_minute)[states.pop("bar")].astype(np.int64)
+    return {
+        "bar_time": minutes * _NANOSECONDS_PER_MINUTE,
+        **states,
+        **{name: values[:length] for name, values in steps.items()},
+        "leverage": leverage,
+    }
+
+
+def command(argv: list[str]) -> int:
+    """Replay actions through an environment and write every number to a .npz file."""
+    parser = argparse.ArgumentParser(
+        prog="jaxtrade trace",
+        description=command.__doc__,
+        epilog="example: jaxtrade trace --frame btc.csv --config env.json "
+        "--actions actions.npy --out trace.npz --float64",
+    )
+    parser.add_argument("--frame", required=True, help=".csv, .csv.gz, .parquet or .npz of rows")
+    parser.add_argument("--config", help="JSON object of configuration fields (default: {})")
+    parser.add_argument("--env", default="SequentialTradingEnv", help="environment name")
+    parser.add_argument("--actions", required=True, help=".npy file, [T]")
+    parser.add_argument("--draws", help=".npy file, [T] uniform draws in [0, 1)")
+    parser.add_argument("--start", help="START label of the first bar, e.g. 2024-01-01T00:09")
+    parser.add_argument("--seed", type=int, help="seed of start, cash and cost draws")
+    parser.add_argument("--float64", action="store_true", help="compute in float64")
+    parser.add_argument("--observations", action="store_true", help="also write every window")
+    parser.add_argument("--out", required=True, help=".npz file to write")
+    given = parser.parse_args(argv)
+
+    from jaxtrade.envs.registry import REGISTRY, make
+
+    fields = _read_json(given.config) if given.config else {}
+    if given.env in REGISTRY:
+        config = REGISTRY[given.env].config.from_dict(fields)
+        env = REGISTRY[given.env].env(given.frame, config)
+    else:
+        env = make(given.env, given.frame)  # raises with the nearest name
+    key = None if given.seed is None else jax.random.key(given.seed)
+    record = trace(
+        env,
+        _read_array(given.actions),
+        start=given.start,
+        key=key,
+        draws=_read_array(given.draws) if given.draws else None,
+        float64=given.float64,
+        observations=given.observations,
+    )
+    write_npz(Path(given.out), record)
+    steps = record["reward"].size
+    print(f"{given.out}: {steps} steps, final equity {record['equity'][-1]:.6g}")
+    return 0
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    try:
+        values = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}.") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a JSON object of configuration fields.")
+    return values
+
+
+def _read_array(path: str) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}.") from error
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write compressed arrays through a temporary file: an existing file is replaced or kept."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,147 @@
+"""Read the recorded reference trajectories and say how each one is replayed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxtrade import Rules, SequentialTradingEnv, SequentialTradingEnvConfig, trace
+
+FOLDER = Path(__file__).resolve().parents[3] / "shared" / "reference"
+
+# Events of a trade that was decided differently on rounding; used to find float32 flips.
+DISCRETE = ("event", "exit_kind", "terminated", "truncated")
+
+# Recorded corners that differ by design (README of the recordings).
+WITHOUT_TRANSITION = "run_0069"  # max_traj_length 1
+WIPED_OUT = {"run_0028": 74}  # the step at which we terminate and the recording trades on
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """One recorded run: its index entry and its arrays."""
+
+    entry: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def id(self) -> str:
+        return self.entry["id"]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.entry["config"]
+
+    @property
+    def start(self) -> int:
+        return int(self.arrays["state_bar_time"][0])
+
+    @property
+    def draws(self) -> np.ndarray:
+        """Uniform draws that the recorded slippage multipliers stand for."""
+        slippage, multiplier = self.config["slippage"], self.arrays["step_slip_mult"]
+        if slippage == 0:
+            return np.full(multiplier.shape, 0.5)
+        draw = (multiplier - 1 + slippage) / (2 * slippage)
+        return np.where(np.isnan(draw), 0.5, draw)
+
+
+def entries(env: str) -> list[dict[str, Any]]:
+    """Index entries of one recorded environment; empty where the recordings are absent."""
+    if not (FOLDER / "index.json").is_file():
+        return []
+    runs = json.loads((FOLDER / "index.json").read_text())["runs"]
+    return [run for run in runs if run["config"]["env"] == env]
+
+
+def load(entry: dict[str, Any]) -> Recording:
+    with np.load(FOLDER / entry["file"], allow_pickle=False) as arrays:
+        return Recording(entry, dict(arrays))
+
+
+def frame(dataset: str) -> pd.DataFrame:
+    """A recorded frame; the recordings trade on prices rounded to float32."""
+    with np.load(FOLDER / "data" / f"dataset_{dataset}.npz", allow_pickle=False) as columns:
+        values = dict(columns)
+    for name in ("open", "high", "low", "close"):
+        values[name] = values[name].astype(np.float32).astype(np.float64)
+    values["timestamp"] = pd.to_datetime(values["timestamp"], utc=True)
+    return pd.DataFrame(values)
+
+
+SHARED_FIELDS = (
+    "time_frames",
+    "window_sizes",
+    "execute_on",
+    "transaction_fee",
+    "slippage",
+    "bankrupt_threshold",
+    "leverage",
+    "maintenance_margin_rate",
+)
+
+
+def shared_config(recording: Recording) -> dict[str, Any]:
+    """Configuration fields that every recorded environment has, in our names."""
+    given = recording.config
+    length = given["max_traj_length"]
+    return {
+        **{name: given[name] for name in SHARED_FIELDS},
+        "initial_cash": recording.entry["result"]["initial_portfolio_value"],
+        "max_steps": None if length is None else length - 1,
+        "rules": Rules.reference(),
+        "features": "ohlcv",
+        "random_start": False,
+    }
+
+
+def sequential(recording: Recording) -> SequentialTradingEnv:
+    config = SequentialTradingEnvConfig(
+        **shared_config(recording), action_levels=tuple(recording.config["action_levels"])
+    )
+    return SequentialTradingEnv(frame(recording.config["dataset"]), config)
+
+
+def replay(env: Any, recording: Recording, *, float64: bool, **options: Any) -> dict[str, Any]:
+    return trace(
+        env,
+        recording.arrays["step_action"],
+        start=recording.start,
+        draws=recording.draws,
+        float64=float64,
+        **options,
+    )
+
+
+def recorded(recording: Recording, steps: int) -> dict[str, np.ndarray]:
+    """The recording in the names of `jaxtrade.trace`, cut to ``steps``."""
+    arrays = recording.arrays
+    states = {
+        "bar_time": arrays["state_bar_time"],
+        "cash": arrays["state_balance"],
+        "quantity": arrays["state_position_size"],
+        "entry_price": arrays["state_entry_price"],
+        "liquidation_price": arrays["state_liquidation_price"],
+        "equity": arrays["state_portfolio_value"],
+        "held_bars": arrays["state_hold_counter"],
+        "account_state": arrays["state_account_state_f64"],
+    }
+    per_step = {
+        "event": arrays["step_event_mask"],
+        "fill_price": arrays["step_exec_price"],
+        "fee": arrays["step_fee_close"] + arrays["step_fee_open"] + arrays["step_exit_fee"],
+        "exit_kind": arrays["step_exit_kind"],
+        "exit_price": arrays["step_exit_price"],
+        "reward": arrays["step_reward_f64"],
+        "terminated": arrays["step_terminated"],
+        "truncated": arrays["step_truncated"],
+    }
+    return {
+        **{name: values[: steps + 1] for name, values in states.items()},
+        **{name: values[:steps] for name, values in per_step.items()},
+    }
