@@ -25,7 +25,7 @@ def windows(market: Market, bar: Array) -> dict[str, Array]:
     # W zero rows in front of the table put row r of the data at r + W: the slice that ends there
     # starts at newest + 1, which is never negative.
     return {
-        key: jax.lax.dynamic_slice(table, (newest[i] + 1, 0), (size, table.shape[1]))
+        key: jax.lax.dynamic_slice_in_dim(table, newest[i] + 1, size)
         for i, (key, table, size) in enumerate(
             zip(market.spec.keys, market.features, market.spec.window_sizes, strict=True)
         )
