@@ -85,7 +85,7 @@ def load(source: Any) -> pd.DataFrame:
             return _read_npz(path)
         if suffix == ".parquet":
             return pd.read_parquet(path)
-        return pd.read_csv(path, **_EXACT_FLOATS)
+        return pd.read_csv(path, low_memory=False, **_EXACT_FLOATS)
     except Exception as error:  # every reader has its own family of errors
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = _bounded(" ".join(reason.split()).rstrip("."))
@@ -116,7 +116,7 @@ def read(source: Any, nan_prices: str = "error") -> Rows:
     auxiliary = {
         label: _floats(frame[label])
         for label in frame.columns
-        if label not in (*COLUMNS, "funding") and pd.api.types.is_numeric_dtype(frame[label].dtype)
+        if label not in (*COLUMNS, "funding") and frame[label].dtype.kind in "iufb"
     }
     return Rows(time, columns, funding, auxiliary)
 
@@ -195,7 +195,8 @@ def _read_npz(path: Path) -> pd.DataFrame:
 
 def _check_columns(frame: pd.DataFrame) -> None:
     present = list(frame.columns)
-    missing = {name for name in COLUMNS if name not in frame.columns}
+    # Not "in frame.columns": a MultiIndex would find the name on its first level.
+    missing = {name for name in COLUMNS if name not in present}
     if isinstance(frame.index, pd.DatetimeIndex):
         missing.discard("timestamp")
     if missing:
@@ -210,7 +211,7 @@ def _check_columns(frame: pd.DataFrame) -> None:
         kind = frame[name].dtype
         numeric = pd.api.types.is_numeric_dtype(kind)
         if not numeric or kind.kind in "bc":
-            raise ValueError(f"{name}: must be numeric; got {kind}.")
+            raise ValueError(f"{name}: must be numeric; got {_bounded(str(kind))}.")
 
 
 def _floats(column: pd.Series) -> Floats:

@@ -85,6 +85,22 @@ def test_missing_columns() -> None:
     assert "present: ['column_0'" in refusal(wide)
 
 
+def test_columns_on_two_levels() -> None:
+    frame = minutes(5).set_index("timestamp")
+    frame.columns = pd.MultiIndex.from_product([frame.columns, ["BTC"]])
+    assert refusal(frame).startswith(
+        "frame: missing column(s) ['close', 'high', 'low', 'open', 'volume']; "
+        "present: [('open', 'BTC')"
+    )
+
+
+def test_extra_columns_of_any_kind_are_harmless() -> None:
+    extra = minutes(20).assign(venue="x", seen=True, wave=1j, when=pd.Timestamp("2024-01-01"))
+    market = Market.from_frame(extra, time_frames="1min", execute_on="1min", window_sizes=2)
+    assert market.num_bars == 20
+    assert list(frame_module.read(extra).auxiliary) == ["seen"]
+
+
 def test_column_given_twice() -> None:
     frame = pd.concat([minutes(5), minutes(5)[["open"]]], axis=1)
     assert refusal(frame) == "frame: column(s) ['open'] given more than once."
