@@ -1,0 +1,6 @@
+"""Figures and the HTML report of recorded episodes; matplotlib is imported when one is drawn."""
+
+from jaxtrade.report.figures import render_history
+from jaxtrade.report.tearsheet import Verdict, judge, write_report
+
+__all__ = ["Verdict", "judge", "render_history", "write_report"]
