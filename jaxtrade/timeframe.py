@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -36,7 +37,7 @@ class TimeFrame:
     Example:
       >>> TimeFrame.parse("5 min").name
       '5Minute'
-      >>> TimeFrame(24, "Hour") == TimeFrame.parse((1, "Day"))
+      >>> TimeFrame(1, "Day") == TimeFrame.parse((1, "day"))
       True
 
     Raises:
@@ -65,11 +66,9 @@ class TimeFrame:
         object.__setattr__(self, "value", minutes // _MINUTES[canonical])
         object.__setattr__(self, "unit", canonical)
         if (self.value, self.unit) != (value, unit):
-            warnings.warn(
+            warn_user(
                 f"time frame {short_repr(given)} is written {self.name!r}; "
-                f"its observation key is 'market_data_{self.name}'.",
-                UserWarning,
-                stacklevel=4,
+                f"its observation key is 'market_data_{self.name}'."
             )
 
     @property
@@ -126,6 +125,15 @@ def parse_time_frames(specs: Any) -> tuple[TimeFrame, ...]:
                 f"(as {_spelling(given[j])} and {_spelling(given[i])})."
             )
     return frames
+
+
+def warn_user(message: str) -> None:
+    """A ``UserWarning`` that points at the line outside this package that led to it."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("jaxtrade."):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def _is_pair(spec: Any) -> bool:

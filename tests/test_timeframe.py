@@ -61,9 +61,10 @@ def test_names_that_stay(spec: str, name: str) -> None:
 
 
 def test_constructor_normalises_like_parse() -> None:
-    with pytest.warns(UserWarning, match=r"time frame \(60, 'min'\) is written '1Hour'"):
+    with pytest.warns(UserWarning, match=r"time frame \(60, 'min'\) is written '1Hour'") as record:
         frame = TimeFrame(60, "min")
     assert (frame.value, frame.unit) == (1, "Hour")
+    assert record[0].filename == __file__
     assert TimeFrame.parse(frame) is frame
 
 

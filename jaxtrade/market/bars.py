@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxtrade.market.frame import NS_PER_MINUTE, PRICES, Floats, Integers, Rows, format_time
-from jaxtrade.timeframe import TimeFrame
+from jaxtrade.timeframe import TimeFrame, warn_user
 
 _MINUTES_PER_DAY = 1440
 
@@ -77,12 +76,10 @@ class Gaps:
         """Say it once per market; silent when nothing was repaired."""
         if self.bars:
             share = 100 * self.bars / self.total
-            warnings.warn(
+            warn_user(
                 f"data gaps: {self.bars} of {self.total} execution bars ({share:.2f} %) had no or "
                 f"incomplete data and were repaired: {self.regions} region(s), longest "
-                f"{self.longest} bars from {format_time(self.longest_start_ns)}.",
-                UserWarning,
-                stacklevel=3,
+                f"{self.longest} bars from {format_time(self.longest_start_ns)}."
             )
 
 
@@ -123,8 +120,8 @@ def observed(bars: Bars) -> Bars:
 def execution(bars: Bars) -> tuple[Bars, Gaps]:
     """Every bin from the first known close to the last bar, repaired; and what was repaired.
 
-    An empty bin becomes a flat bar at the last close with volume 0. Present fields stay; a missing
-    one never widens the range of a bar beyond its own prices, except an open that is unknown.
+    An empty bin becomes a flat bar at the last close with volume 0; the fields of an incomplete bar
+    are filled in the order of offline.md, "Repair of execution bars". Complete bars are unchanged.
     """
     if len(bars) == 0:
         return bars, Gaps(0, 0, 0, 0, 0)

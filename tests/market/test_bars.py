@@ -215,6 +215,7 @@ def test_gap_warning() -> None:
     with pytest.warns(UserWarning, match=re.escape(text)) as record:
         Market.from_frame(frame, time_frames="5min", execute_on="5min", window_sizes=1, rules=KEEP)
     assert len(record) == 1
+    assert record[0].filename == __file__
 
 
 def test_no_warning_without_repairs() -> None:
