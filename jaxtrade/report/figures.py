@@ -197,13 +197,10 @@ def _draw_history(figure: Figure, history: Mapping[str, Any], baseline: bool) ->
     _finish(equity, "Equity")
 
     share = exposure_percent(history)
-    # The value of a state was held through the bar that led to it, hence step="pre".
-    exposure.fill_between(
-        time, share, 0, where=share >= 0, step="pre", color="green", alpha=0.45, linewidth=0
-    )
-    exposure.fill_between(
-        time, share, 0, where=share <= 0, step="pre", color="red", alpha=0.45, linewidth=0
-    )
+    # The value of a state was held through the bar that led to it, hence step="pre"; both areas
+    # run over all states, because a flip from one to the next has no state at 0 in between.
+    for part, color in ((np.maximum(share, 0), "green"), (np.minimum(share, 0), "red")):
+        exposure.fill_between(time, part, 0, step="pre", color=color, alpha=0.45, linewidth=0)
     exposure.axhline(0, color="0.35", linewidth=0.8)
     _finish(exposure, "Exposure (%)", legend=False)
     _label_time(exposure, time)

@@ -110,8 +110,17 @@ def test_exposure_is_signed_coloured_and_zero_without_equity() -> None:
     assert tuple(below.get_facecolor()[0])[:3] == to_rgba("red")[:3]
     heights = [path.vertices[:, 1] for path in above.get_paths()]
     depths = [path.vertices[:, 1] for path in below.get_paths()]
-    assert min(map(np.min, heights)) >= 0
-    assert max(map(np.max, depths)) <= 0
+    assert np.min(heights) == 0
+    assert np.max(depths) == 0
+    assert np.min(depths) == pytest.approx(share[4])
+
+
+def test_exposure_of_a_single_bar_after_a_flip_is_drawn() -> None:
+    figure = render_history(history(), return_fig=True)
+    assert figure is not None
+    (area,) = figure.axes[2].collections[0].get_paths()
+    share = figures.exposure_percent(history())
+    assert area.vertices[:, 1].max() == pytest.approx(share[5])  # the only bar of the long
 
 
 @pytest.mark.parametrize("empty", [{}, {"event": np.zeros(0, np.int32), "close": np.ones(1)}])
