@@ -116,7 +116,7 @@ def _environments(options: argparse.Namespace) -> dict[str, Any]:
 def _learner(options: argparse.Namespace) -> dict[str, Any]:
     from tests.benchmarks import learner
 
-    return learner.ppo(_market(options.minutes), options.repeats)
+    return learner.ppo(_market(options.minutes, features="default"), options.repeats)
 
 
 def _frame(minutes: int) -> Any:
@@ -127,7 +127,7 @@ def _frame(minutes: int) -> Any:
     return synthetic.minutes(jax.random.key(0), minutes)
 
 
-def _market(minutes: int) -> Any:
+def _market(minutes: int, features: str = "ohlcv") -> Any:
     from jaxtrade.market import Market
     from tests.benchmarks.environments import FRAMES, WINDOWS
 
@@ -136,7 +136,7 @@ def _market(minutes: int) -> Any:
         time_frames=FRAMES,
         window_sizes=WINDOWS,
         execute_on="5min",
-        features="ohlcv",
+        features=features,
     )
 
 
