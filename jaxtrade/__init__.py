@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from jaxtrade import metrics as metrics
-    from jaxtrade import rewards as rewards
     from jaxtrade.bundle import Bundle as Bundle
     from jaxtrade.core.rules import Rules as Rules
     from jaxtrade.envs import SequentialTradingEnv as SequentialTradingEnv
@@ -24,6 +22,9 @@ if TYPE_CHECKING:
     from jaxtrade.report.figures import render_history as render_history
     from jaxtrade.timeframe import TimeFrame as TimeFrame
     from jaxtrade.tracing import trace as trace
+
+    from . import metrics as metrics
+    from . import rewards as rewards
 
 # Public name -> module that defines it.
 _EXPORTS = {
@@ -41,7 +42,7 @@ _EXPORTS = {
 # Modules that are reached as attributes, ``jaxtrade.metrics.sharpe_ratio``.
 _MODULES = ("baselines", "core", "envs", "market", "metrics", "report", "rewards", "testing")
 
-__all__ = [*sorted(_EXPORTS), "metrics", "rewards", "__version__"]  # noqa: PLE0604 - all strings
+__all__ = [*sorted(_EXPORTS), "metrics", "rewards", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

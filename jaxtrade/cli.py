@@ -1,7 +1,7 @@
 """The ``jaxtrade`` command: finds its sub-commands by entry point and turns errors into one line.
 
-A sub-command is an entry point of the group ``jaxtrade.commands``, ``name = "module:function"``. The
-function takes the arguments after its name and returns an exit code, and the first line of its
+A sub-command is an entry point of the group ``jaxtrade.commands``, ``name = "module:function"``.
+The function takes the arguments after its name and returns an exit code, and the first line of its
 docstring is its line in ``jaxtrade --help``. This module imports none of them until one is called,
 so that the help appears at once and the library never imports what stands above it.
 """
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def use_compilation_cache() -> None:
     """Let JAX keep compiled programs in the user's cache folder, unless the user chose otherwise.
 
-    JAX reads these variables when it is imported, so this must come first. Nothing is imported here.
+    JAX reads these variables when it is imported, so this must come before that.
     """
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_default_cache_folder()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

@@ -48,7 +48,7 @@ def configuration(observation: str) -> SequentialTradingEnvConfig:
         execute_on="5min",
         features="ohlcv",
         leverage=5,
-        action_levels=[-1.0, -0.5, 0.0, 0.5, 1.0],
+        action_levels=(-1.0, -0.5, 0.0, 0.5, 1.0),
         initial_cash=10_000,
         transaction_fee=0.0004,
         slippage=0.001,
@@ -139,7 +139,10 @@ def _rollout_loop(env: Any, params: Any, lanes: int, steps: int) -> tuple[Any, t
 
     def run(observation: Any, state: Any, inputs: Any, params: Any) -> Any:
         def body(carry: Any, drawn: Any) -> Any:
-            observation, state, reward, done = step_lanes(carry[1], *drawn, params)
+            action, draw, bits, cash = drawn
+            observation, state, reward, done = step_lanes(
+                carry[1], action, draw, bits, cash, params
+            )
             return (observation, state), (reward, done)
 
         return jax.lax.scan(body, (observation, state), inputs)
@@ -154,8 +157,8 @@ def _call_row(env: Any, params: Any, lanes: int, repeats: int) -> dict[str, Any]
     actions = jax.random.randint(jax.random.key(3), (lanes,), 0, env.num_actions)
     _, state = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))(keys, params)
     begin = time.perf_counter()
-    step_lanes = jax.jit(jax.vmap(env.step, in_axes=(0, 0, 0, None)))
-    step_lanes = step_lanes.lower(keys, state, actions, params).compile()
+    step_all = jax.jit(jax.vmap(env.step, in_axes=(0, 0, 0, None)))
+    step_lanes = step_all.lower(keys, state, actions, params).compile()
     compile_seconds = time.perf_counter() - begin
     seconds = []
     for repeat in range(repeats + 1):

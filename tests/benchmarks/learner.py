@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from agents.networks import count_parameters
-from agents.ppo import PPO, PPOConfig
+from agents.ppo import PPO, PPOConfig, train_chunk
 from jaxtrade import SequentialTradingEnv
 from jaxtrade.market import Market
 from tests.benchmarks.environments import configuration
@@ -20,8 +20,7 @@ UPDATES = 4
 def ppo(market: Market, repeats: int) -> dict[str, Any]:
     """Updates of the default learner on the four-frame setting, ``UPDATES`` per timed chunk.
 
-    The chunk is one compiled scan over updates with its state donated, which is how a training run
-    calls it. A repeat continues where the one before stopped.
+    A repeat continues where the one before stopped, as a training run does.
     """
     config = PPOConfig()
     env = SequentialTradingEnv(market, configuration("index"))
@@ -31,13 +30,9 @@ def ppo(market: Market, repeats: int) -> dict[str, Any]:
         jax.random.key(0), params
     )
 
-    def chunk(state: Any, config: Any, params: Any) -> Any:
-        return jax.lax.scan(
-            lambda state, _: learner.update(state, config, params), state, length=UPDATES
-        )
-
     begin = time.perf_counter()
-    compiled = jax.jit(chunk, donate_argnums=0).lower(state, traced, params).compile()
+    lowered = train_chunk.lower(state, traced, params, learner=learner, length=UPDATES)
+    compiled = lowered.compile()
     compile_seconds = time.perf_counter() - begin
     parameters = count_parameters(state.params)
     state, _ = jax.block_until_ready(compiled(state, traced, params))

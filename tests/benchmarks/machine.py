@@ -38,7 +38,7 @@ def describe() -> dict[str, Any]:
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "x64": bool(jax.config.jax_enable_x64),
+        "x64": jnp.zeros(()).dtype == jnp.float64,
     }
 
 
