@@ -1,0 +1,227 @@
+"""Policies: an observation goes in, action logits and a value come out.
+
+A policy is an `ActorCritic` (flax) and the `Normalizer` of its market features. The first layer is
+split: the market part depends on the bar alone (`ActorCritic.embed`), the account enters beside it
+(`ActorCritic.decide`), so that learners may encode bars without running the account.
+
+Axes: B any batch axes, W window rows, F features, A actions, H width of the first layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxtrade.market.windows import windows as windows_of
+
+Array = jax.Array
+Observation = Mapping[str, Array]
+
+ENCODERS = ("mlp", "conv")
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "tanh": jnp.tanh}
+
+# Normalised features beyond this many deviations say nothing more, but would dominate a layer.
+FEATURE_CLIP = 8.0
+ACCOUNT_STATE = "account_state"
+BAR = "bar"
+
+
+def expand(observation: Observation, market: Any) -> Observation:
+    """An observation in index form as windows; any other observation as it is.
+
+    Args:
+      observation: {"bar": int32 [B], "account_state": float32 [B, 6]}, or windows already.
+      market: `jaxtrade.market.Market` the bars belong to.
+
+    Returns: {window key: float32 [B, W, F], ..., "account_state": [B, 6]}, the numbers of the
+      environment's observation mode "dict".
+    """
+    if BAR not in observation:
+        return observation
+    bar = observation[BAR]
+    gathered = jax.vmap(windows_of, in_axes=(None, 0))(market, bar.reshape(-1))
+    parts = {key: part.reshape(*bar.shape, *part.shape[1:]) for key, part in gathered.items()}
+    return {**parts, ACCOUNT_STATE: observation[ACCOUNT_STATE]}
+
+
+@struct.dataclass
+class Normalizer:
+    """Fixed shift and scale of every feature column, taken from the training range once.
+
+    Attributes:
+      mean, scale: window key -> float32 [F]; a feature x becomes ``clip((x - mean) * scale, +-8)``.
+    """
+
+    mean: dict[str, Array]
+    scale: dict[str, Array]
+
+    @classmethod
+    def fit(cls, market: Any) -> Normalizer:
+        """Statistics of the rows that decisions of this range look at (host; nothing after them).
+
+        Args:
+          market: host `Market`, one range.
+        """
+        mean, scale = {}, {}
+        newest = np.asarray(market.newest)
+        # The last bar of a range only ends it: no decision is made there.
+        begin, end = int(market.first), int(market.last) - 1
+        for i, (key, size) in enumerate(zip(market.spec.keys, market.spec.window_sizes, strict=True)):
+            table = np.asarray(market.features[i], np.float64)
+            rows = table[max(int(newest[begin, i]) + 1, size) : int(newest[end, i]) + size + 1]
+            deviation = rows.std(axis=0)
+            # A constant column carries nothing: it becomes 0 instead of dividing by its rounding.
+            varies = deviation > 1e-6 * np.abs(rows).max(axis=0)
+            mean[key] = rows.mean(axis=0).astype(np.float32)
+            scale[key] = np.where(varies, 1 / np.where(varies, deviation, 1), 0).astype(np.float32)
+        return cls(mean=mean, scale=scale)
+
+    @classmethod
+    def none(cls) -> Normalizer:
+        """A normalizer for observations without windows."""
+        return cls(mean={}, scale={})
+
+    def _apply(self, key: str, values: Array) -> Array:
+        scaled = (values - self.mean[key]) * self.scale[key]
+        return jnp.clip(scaled, -FEATURE_CLIP, FEATURE_CLIP)
+
+    def observation(self, observation: Observation) -> Observation:
+        """The observation with normalised windows; what a policy outside the learner does."""
+        return {
+            key: self._apply(key, part) if key in self.mean else part
+            for key, part in observation.items()
+        }
+
+    def market(self, market: Any) -> Any:
+        """The device market with normalised tables: its windows need no further work.
+
+        Gives the same numbers as normalising each window, once per table row instead.
+        """
+        if not self.mean:
+            return market
+        tables = tuple(
+            self._apply(key, table)
+            for key, table in zip(market.spec.keys, market.features, strict=True)
+        )
+        return market.__class__(**{**_fields(market), "features": tables})
+
+
+def _fields(market: Any) -> dict[str, Any]:
+    return {name: getattr(market, name) for name in market.__dataclass_fields__}
+
+
+def account_features(account_state: Array) -> Array:
+    """The account numbers on scales a network can use: sign(x) log(1 + abs(x)), [..., P].
+
+    Only the holding time and the leverage leave [-1, 1]; small numbers pass unchanged.
+    """
+    return jnp.sign(account_state) * jnp.log1p(jnp.abs(account_state))
+
+
+class CausalConvolution(nn.Module):
+    """Dilated causal convolutions over a window; the newest row's channels come out.
+
+    Each layer is ``width`` shifted matrix products, and computes only the rows that the newest
+    output depends on. Rows before the window count as zero.
+
+    Attributes:
+      channels: output channels of each layer. width: taps per layer. Dilations are width**layer.
+    """
+
+    channels: tuple[int, ...]
+    width: int
+    activation: Callable[[Array], Array]
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[B, W, F] -> [B, channels[-1]]."""
+        reach = [(self.width - 1) * self.width**layer for layer in range(len(self.channels))]
+        missing = max(1 + sum(reach) - x.shape[-2], 0)
+        x = x[..., max(x.shape[-2] - 1 - sum(reach), 0) :, :]
+        x = jnp.concatenate([jnp.zeros((*x.shape[:-2], missing, x.shape[-1]), x.dtype), x], axis=-2)
+        for layer, channels in enumerate(self.channels):
+            step = self.width**layer
+            rows = x.shape[-2] - reach[layer]
+            shape = (self.width * x.shape[-1], channels)
+            kernel = self.param(f"kernel_{layer}", nn.initializers.orthogonal(math.sqrt(2)), shape)
+            bias = self.param(f"bias_{layer}", nn.initializers.zeros, (channels,))
+            taps = kernel.reshape(self.width, x.shape[-1], channels)
+            shifted = [
+                x[..., tap * step : tap * step + rows, :] @ taps[tap] for tap in range(self.width)
+            ]
+            x = self.activation(sum(shifted) + bias)
+        return x[..., 0, :]
+
+
+class ActorCritic(nn.Module):
+    """A shared torso with a head for discrete actions and one for the value.
+
+    Attributes:
+      num_actions: A.
+      hidden_sizes: widths of the torso, at least one; the first layer is split into a market and
+        an account part.
+      encoder: "mlp" flattens every window, "conv" runs `CausalConvolution` per time frame.
+      activation: "relu" or "tanh".
+      channels, width: of the convolutions.
+    """
+
+    num_actions: int
+    hidden_sizes: tuple[int, ...] = (256, 64)
+    encoder: str = "mlp"
+    activation: str = "relu"
+    channels: tuple[int, ...] = (32, 32, 32)
+    width: int = 3
+
+    def setup(self) -> None:
+        first, *rest = self.hidden_sizes
+        orthogonal = nn.initializers.orthogonal
+        hidden = orthogonal(math.sqrt(2))
+        self.market_layer = nn.Dense(first, kernel_init=hidden)
+        self.account_layer = nn.Dense(first, use_bias=False, kernel_init=hidden)
+        self.torso = [nn.Dense(size, kernel_init=hidden) for size in rest]
+        # Nearly equal probabilities at first: the first rollouts explore.
+        self.policy_head = nn.Dense(self.num_actions, kernel_init=orthogonal(0.01))
+        self.value_head = nn.Dense(1, kernel_init=orthogonal(1.0))
+
+    def __call__(self, observation: Observation) -> tuple[Array, Array]:
+        """Logits [B, A] and value [B] of an observation with normalised windows."""
+        return self.decide(self.embed(observation), observation[ACCOUNT_STATE])
+
+    @nn.compact
+    def embed(self, observation: Observation) -> Array:
+        """The market's part of the first layer, [B, H]; a function of the bar alone."""
+        parts = [part for key, part in observation.items() if key != ACCOUNT_STATE]
+        if not parts:
+            shape = observation[ACCOUNT_STATE].shape[:-1]
+            return self.market_layer(jnp.zeros((*shape, 1)))
+        return self.market_layer(self._encode(parts))
+
+    def _encode(self, parts: list[Array]) -> Array:
+        if self.encoder == "mlp":
+            return jnp.concatenate([part.reshape(*part.shape[:-2], -1) for part in parts], axis=-1)
+        activation = ACTIVATIONS[self.activation]
+        encoded = [
+            CausalConvolution(self.channels, self.width, activation, name=f"convolution_{i}")(part)
+            for i, part in enumerate(parts)
+        ]
+        return jnp.concatenate(encoded, axis=-1)
+
+    def decide(self, embedding: Array, account_state: Array) -> tuple[Array, Array]:
+        """Logits [B, A] and value [B] from the embedding [B, H] and account state [B, P]."""
+        activation = ACTIVATIONS[self.activation]
+        x = activation(embedding + self.account_layer(account_features(account_state)))
+        for layer in self.torso:
+            x = activation(layer(x))
+        return self.policy_head(x), self.value_head(x)[..., 0]
+
+
+def count_parameters(params: Any) -> int:
+    """Number of trained numbers in a parameter tree."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
