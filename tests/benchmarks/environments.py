@@ -131,8 +131,7 @@ def _rollout_loop(env: Any, params: Any, lanes: int, steps: int) -> tuple[Any, t
     def one(state: Any, action: Any, draw: Any, bits: Any, cash: Any, params: Any) -> Any:
         state, reward, terminated, _ = env.transition(state, action, draw, params)
         done = terminated | env.is_truncated(state, params)
-        fresh = env.fresh_state(bits, cash, params)
-        state = jax.tree.map(lambda new, old: jax.lax.select(done, new, old), fresh, state)
+        state = env.restarted(done, state, bits, cash, params)
         return env.observe(None, state, None, params), state, reward, done
 
     step_lanes = jax.vmap(one, in_axes=(0, 0, 0, 0, 0, None))
