@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxtrade.core.fusion import fence
 from jaxtrade.core.rules import Costs, Terms
 
 Array = jax.Array
@@ -131,14 +132,18 @@ def account_state(account: Account, price: Array, terms: Terms) -> Array:
     else:
         room = side * (price - liquidation_price(account, terms)) / price
         distance = jnp.where(held, jnp.maximum(room, 0), 1)
-    return jnp.stack(
-        [
-            jnp.where(solvent, exposure, 0),
-            side,
-            jnp.where(held, move, 0),
-            account.held_bars.astype(dtype),
-            jnp.broadcast_to(terms.leverage, value.shape).astype(dtype),
-            distance,
-        ],
-        axis=-1,
+    parts = (
+        jnp.where(solvent, exposure, 0),
+        side,
+        jnp.where(held, move, 0),
+        account.held_bars.astype(dtype),
+        jnp.broadcast_to(terms.leverage, value.shape).astype(dtype),
+        distance,
     )
+    # Selecting by column instead of stacking: XLA on CPU compiles a concatenation of computed
+    # columns into a branch per element.
+    columns = jnp.arange(len(parts), dtype=jnp.int32)
+    state = jnp.zeros((*value.shape, len(parts)), dtype)
+    for column, part in enumerate(fence(parts, terms)):
+        state = jnp.where(columns == column, part[..., None], state)
+    return state

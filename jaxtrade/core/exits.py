@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade.core.account import Account, liquidation_price
+from jaxtrade.core.fusion import fence
 from jaxtrade.core.rules import Costs, Rules, Terms
 from jaxtrade.core.trade import reduce
 
@@ -50,7 +51,7 @@ def liquidated_by(account: Account, adverse_price: Array, terms: Terms) -> Array
 
 def pass_bar(
     account: Account,
-    bar: Array,
+    bar: tuple[Array, Array, Array, Array],
     draw: Array,
     costs: Costs,
     terms: Terms,
@@ -66,12 +67,12 @@ def pass_bar(
 
     Args:
       account: leaves [...].
-      bar: [..., >= 4] open, high, low, close of the bar that follows the order.
+      bar: open, high, low, close of the bar that follows the order, each [...].
       draw: [...] uniform in [0, 1) that slips stops and liquidations under ``exit_slippage``.
       active: bool [...]; False = the bar does nothing.
       brackets: static; False = the account never has a stop or target, which compiles them away.
     """
-    opening, high, low = bar[..., 0], bar[..., 1], bar[..., 2]
+    opening, high, low, _ = bar
     side = jnp.sign(account.quantity)
     is_long = side > 0
     held = (side != 0) & active
@@ -111,8 +112,8 @@ def pass_bar(
     maintenance = terms.maintenance_rate * account.entry_price
     returned = jnp.where(at_level, maintenance + side * slip, returned)
 
-    exits = kind != NO_EXIT
-    closing = jnp.where(exits, account.quantity, 0)
+    closing = fence(jnp.where(kind != NO_EXIT, account.quantity, 0), terms)
+    exits = closing != 0
     after, leg, price = reduce(account, closing, base + slip, base, costs, terms, returned=returned)
     return after, Exit(
         kind=kind,

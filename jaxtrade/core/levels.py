@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade.core.account import Account, equity
+from jaxtrade.core.fusion import fence
 from jaxtrade.core.rules import Costs, Rules, Terms, order_price
 from jaxtrade.core.trade import REFUSED, Fill, Order, affordable, reduce
 
@@ -58,7 +59,7 @@ def decide(
     latched = (level == account.last_level) & (held != 0)
     # The side of the trade fixes the side of the slippage, so it is decided before the price.
     side = jnp.sign(target_quantity(equity(account, base, terms), level, base, costs, terms) - held)
-    price = order_price(base, side, draw, costs, rules)
+    price = fence(order_price(base, side, draw, costs, rules), terms)
     target = target_quantity(equity(account, price, terms), level, price, costs, terms)
     tolerance = jnp.maximum(
         RESIZE_TOLERANCE_FRACTION * jnp.abs(target), RESIZE_TOLERANCE_QUOTE / price

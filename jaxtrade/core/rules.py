@@ -84,11 +84,13 @@ class Terms:
     Attributes:
       leverage: [...] >= 1; 1 is spot.
       maintenance_rate: [...] fraction of the entry notional that must remain before liquidation.
+      unit: 1; see `core.fusion.fence`.
       spot: static; True when the account trades without leverage, shorts and liquidation.
     """
 
     leverage: Array
     maintenance_rate: Array
+    unit: Array
     spot: bool = dataclasses.field(metadata={"static": True})
 
     @classmethod
@@ -97,6 +99,7 @@ class Terms:
         leverage: Array,
         maintenance_margin_rate: Array,
         margin_call_threshold: Array,
+        unit: Array,
         *,
         spot: bool,
     ) -> Terms:
@@ -110,7 +113,7 @@ class Terms:
             maintenance_margin_rate,
             margin_call_threshold / leverage,
         )
-        return cls(leverage=leverage, maintenance_rate=rate, spot=spot)
+        return cls(leverage=leverage, maintenance_rate=rate, unit=unit, spot=spot)
 
 
 def slack(dtype: jnp.dtype) -> float:

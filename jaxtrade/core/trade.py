@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade.core.account import Account, bankruptcy_price
+from jaxtrade.core.fusion import fence
 from jaxtrade.core.rules import Costs, Terms, slack
 
 Array = jax.Array
@@ -183,11 +184,13 @@ def apply(
       account, order: leaves [...].
       blocked: bool [...]; True refuses the whole order.
     """
+    order = fence(order, terms)
     wanted = (order.closing != 0) | (order.opening != 0)
     closing = jnp.where(blocked, 0, order.closing)
     reduced, off, off_price = reduce(account, closing, order.price, order.base, costs, terms)
+    reduced = fence(reduced, terms)
     paid = affordable(reduced.cash, order.opening, order.price, costs, terms) & ~blocked
-    opening = jnp.where(paid, order.opening, 0)
+    opening = fence(jnp.where(paid, order.opening, 0), terms)
     grown, on = add(reduced, opening, order.price, order.base, costs, terms)
 
     taken_off, added = closing != 0, opening != 0

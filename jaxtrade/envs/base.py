@@ -16,6 +16,7 @@ from jaxtrade import rewards
 from jaxtrade.core import account as accounts
 from jaxtrade.core import exits, trade
 from jaxtrade.core.account import Account
+from jaxtrade.core.fusion import fence
 from jaxtrade.core.rules import Costs, Terms, slack
 from jaxtrade.envs import spaces
 from jaxtrade.envs.config import TradingEnvConfig
@@ -32,12 +33,14 @@ class EnvState(environment.EnvState):
 
     Attributes:
       time: int32, transitions of this episode. bar: int32, the newest execution bar.
+      price: its close, the mark price.
       initial_equity: equity at reset. last_action: the previous step's action, 0 at reset.
       reward_carry: whatever the reward function remembers.
     """
 
     time: Array
     bar: Array
+    price: Array
     account: Account
     initial_equity: Array
     last_action: Array
@@ -53,6 +56,7 @@ class EnvParams(environment.EnvParams):
       fee, half_spread, slippage: fractions. leverage, maintenance_margin_rate: as configured.
       margin_call_threshold: NaN = none. bankrupt_threshold, ruin_reward: as configured.
       cash_low, cash_high: range of the initial cash. reward_weights: [k].
+      unit: 1, not to be changed; see `core.fusion.fence`.
     """
 
     max_steps_in_episode: Array
@@ -68,6 +72,7 @@ class EnvParams(environment.EnvParams):
     cash_low: Array
     cash_high: Array
     reward_weights: Array
+    unit: Array
 
 
 class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
@@ -157,6 +162,7 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
             cash_low=number(low),
             cash_high=number(high),
             reward_weights=jnp.asarray(self._reward_weights, dtype),
+            unit=number(1),
         )
 
     def _costs(self, params: EnvParams) -> Costs:
@@ -168,6 +174,7 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
             params.leverage,
             params.maintenance_margin_rate,
             params.margin_call_threshold,
+            params.unit,
             spot=self.config.spot,
         )
 
@@ -176,9 +183,11 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
     def initial_state(self, bar: Array, cash: Array, params: EnvParams) -> EnvState:
         """A flat account with ``cash`` at execution bar ``bar`` (int32); all leaves ()."""
         cash = jnp.asarray(cash, params.cash_low.dtype)
+        bar = jnp.asarray(bar, jnp.int32)
         return EnvState(
             time=jnp.zeros((), jnp.int32),
-            bar=jnp.asarray(bar, jnp.int32),
+            bar=bar,
+            price=_execution_bar(params.market, bar)[3],
             account=Account.flat(cash),
             initial_equity=cash,
             last_action=jnp.zeros((), self._action_dtype(params)),
@@ -190,19 +199,33 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
 
         Without ``random_start`` every episode starts at the first usable bar. Else the start is
         uniform in [first, last - 1], or [first, max(first, last - max_steps)] when the
-        configuration sets ``max_steps`` (modulo bias below 2**-32 times the number of starts).
+        configuration sets ``max_steps`` (uniform to 2**-32 times the number of starts).
         """
         market, config = params.market, self.config
         bar = jnp.asarray(market.first, jnp.int32)
         if config.random_start:
             needed = 1 if config.max_steps is None else params.max_steps_in_episode
             starts = jnp.maximum(market.last - market.first - needed, 0) + 1
-            bar = bar + (start_bits % starts.astype(jnp.uint32)).astype(jnp.int32)
+            bar = bar + _multiply_high(start_bits, starts.astype(jnp.uint32)).astype(jnp.int32)
         low, high = params.cash_low, params.cash_high
         cash = low + cash_draw.astype(low.dtype) * (high - low)
         # Rounding must not reach the open end of the range.
         cash = jnp.where(low < high, jnp.minimum(cash, jnp.nextafter(high, low)), low)
         return self.initial_state(bar, cash, params)
+
+    def restarted(
+        self,
+        done: Array,
+        state: EnvState,
+        start_bits: Array,
+        cash_draw: Array,
+        params: EnvParams,
+    ) -> EnvState:
+        """``state``, or a fresh one where ``done`` (bool ()); see `fresh_state` for the draws."""
+        fresh = self.fresh_state(start_bits, cash_draw, params)
+        following = jax.tree.map(lambda a, b: jax.lax.select(done, a, b), fresh, state)
+        # Read at the bar selected: reading at every possible start would cost a cache miss a lane.
+        return following.replace(price=_execution_bar(params.market, following.bar)[3])
 
     def transition(
         self, state: EnvState, action: Array, draw: Array, params: EnvParams
@@ -225,11 +248,11 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
         draw = draw.astype(params.fee.dtype)
         account = state.account
 
-        price_before = market.ohlcv[state.bar, 3]
+        price_before = state.price
         equity_before = accounts.equity(account, price_before, terms)
         active = (state.bar < market.last) & ~self._wiped(equity_before, state)
         bar_index = state.bar + active.astype(jnp.int32)
-        bar = market.ohlcv[bar_index]
+        bar = _execution_bar(market, bar_index)
         price_after = bar[3]
 
         blocked = ~active
@@ -237,19 +260,21 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
         if rules.fill_at == "next_open":
             base = bar[0]
             blocked = blocked | exits.liquidated_by(account, base, terms)
-        account, fill = self._execute(account, action, base, draw, blocked, costs, terms)
+        equity_before = fence(equity_before, terms)
+        account, fill = fence(self._execute(account, action, base, draw, blocked, costs, terms), terms)
         event = jnp.where(active, fill.event, 0)
         quantity = account.quantity
         account, exit_ = exits.pass_bar(
             account, bar, draw, costs, terms, rules, active=active, brackets=self.has_brackets
         )
+        account, exit_ = fence((account, exit_), terms)
         funding = jnp.zeros_like(price_after)
         if market.funding is not None:
             rate = jnp.where(active, market.funding[bar_index], 0)
             account, funding = accounts.pay_funding(account, price_after, rate)
         account = _keep_unless(active, accounts.age(account), state.account)
 
-        equity = accounts.equity(account, price_after, terms)
+        equity = fence(accounts.equity(account, price_after, terms), terms)
         wiped = self._wiped(equity, state)
         filled = (event & ~trade.REFUSED != 0) | (exit_.kind != exits.NO_EXIT)
         reward, reward_carry = self._reward.update(
@@ -270,6 +295,7 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
         stepped = EnvState(
             time=state.time + active.astype(jnp.int32),
             bar=bar_index,
+            price=price_after,
             account=account,
             initial_equity=state.initial_equity,
             last_action=_keep_unless(active, action, state.last_action),
@@ -294,13 +320,11 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
 
     def equity(self, state: EnvState, params: EnvParams) -> Array:
         """Account value at the close of the newest bar, quote currency, ()."""
-        price = params.market.ohlcv[state.bar, 3]
-        return accounts.equity(state.account, price, self.terms(params))
+        return accounts.equity(state.account, state.price, self.terms(params))
 
     def account_state(self, state: EnvState, params: EnvParams) -> Array:
         """The six account numbers as observed, float32 [6] (`core.account.account_state`)."""
-        price = params.market.ohlcv[state.bar, 3]
-        values = accounts.account_state(state.account, price, self.terms(params))
+        values = accounts.account_state(state.account, state.price, self.terms(params))
         return values.astype(jnp.float32)
 
     def _wiped(self, equity: Array, state: EnvState) -> Array:
@@ -333,14 +357,13 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
 
     def reset_env(self, key: Array, params: EnvParams) -> tuple[Any, EnvState]:
         """Observation and state of a new episode; start and cash use separate sub-keys."""
-        state = self._reset_state(key, params)
+        state = self.fresh_state(*self._reset_draws(key, params), params)
         return self.observe(key, state, None, params), state
 
-    def _reset_state(self, key: Array, params: EnvParams) -> EnvState:
+    def _reset_draws(self, key: Array, params: EnvParams) -> tuple[Array, Array]:
         key_start, key_cash = jax.random.split(key)
         bits = jax.random.bits(key_start, (), jnp.uint32)
-        cash_draw = jax.random.uniform(key_cash, (), params.cash_low.dtype)
-        return self.fresh_state(bits, cash_draw, params)
+        return bits, jax.random.uniform(key_cash, (), params.cash_low.dtype)
 
     def step_env(
         self, key: Array, state: EnvState, action: Array, params: EnvParams
@@ -387,8 +410,7 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
         truncated = self.is_truncated(stepped, params)
         done = terminated | truncated
         # Select the state (about 60 bytes) and observe once, instead of selecting observations.
-        fresh = self._reset_state(key_reset, params)
-        following = jax.tree.map(lambda a, b: jax.lax.select(done, a, b), fresh, stepped)
+        following = self.restarted(done, stepped, *self._reset_draws(key_reset, params), params)
         observation = self.observe(key_step, following, None, params)
         info = {
             **info,
@@ -484,6 +506,20 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
     @property
     def _action_range(self) -> str:
         return f"[0, {self.num_actions})"
+
+
+def _execution_bar(market: Market, bar: Array) -> tuple[Array, Array, Array, Array]:
+    """Open, high, low and close of one execution bar; each ()."""
+    row = jax.lax.dynamic_slice(market.ohlcv, (bar, jnp.zeros_like(bar)), (1, 4))[0]
+    return row[0], row[1], row[2], row[3]
+
+
+def _multiply_high(a: Array, b: Array) -> Array:
+    """Upper 32 bits of the product of two uint32 arrays; maps uniform bits to [0, b) evenly."""
+    half = jnp.uint32(0xFFFF)
+    a_high, a_low, b_high, b_low = a >> 16, a & half, b >> 16, b & half
+    middle = a_high * b_low + ((a_low * b_low) >> 16)
+    return a_high * b_high + (middle >> 16) + ((a_low * b_high + (middle & half)) >> 16)
 
 
 def _keep_unless(active: Array, new: Any, old: Any) -> Any:

@@ -24,6 +24,7 @@ def terms(leverage=1.0, maintenance_rate=0.004, threshold=float("nan"), dtype=jn
         number(leverage, dtype),
         number(maintenance_rate, dtype),
         number(threshold, dtype),
+        number(1, dtype),
         spot=leverage == 1,
     )
 
@@ -36,4 +37,4 @@ def account(cash=10000.0, dtype=jnp.float64, **leaves):
 def bar(open_=100.0, high=100.0, low=100.0, close=100.0):
     """NumPy, so that tables of bars can be built before x64 is switched on."""
     high, low = max(high, open_, close), min(low, open_, close)
-    return np.asarray([open_, high, low, close, 1.0])
+    return tuple(np.float64(price) for price in (open_, high, low, close))
