@@ -43,8 +43,10 @@ class NetworkPolicy:
 
 
 def variables_of(state: Any) -> dict[str, Any]:
-    """What `NetworkPolicy` reads of a `TrainState` (of one seed or several)."""
-    return {"params": state.params, "normalizer": state.normalizer}
+    """What `NetworkPolicy` reads of a `TrainState` of K seeds, a leading axis [K] on every leaf."""
+    seeds = state.update.shape
+    normalizer = jax.tree.map(lambda x: jnp.broadcast_to(x, (*seeds, *x.shape)), state.normalizer)
+    return {"params": state.params, "normalizer": normalizer}
 
 
 @dataclasses.dataclass(frozen=True)

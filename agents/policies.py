@@ -18,7 +18,7 @@ _NETWORK_FIELDS = ("num_actions", "hidden_sizes", "encoder", "activation", "chan
 
 
 def select_seed(state: Any, seed: int) -> Any:
-    """One seed of a state (or of variables) whose leaves have a leading axis of seeds."""
+    """One seed of variables whose leaves have a leading axis of seeds."""
     return jax.tree.map(lambda leaf: leaf[seed], state)
 
 

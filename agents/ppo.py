@@ -36,16 +36,18 @@ class PPOConfig:
       gamma: discount per step; 1 / (1 - gamma) steps is how far rewards are seen.
       gae_lambda: 1 trusts returns, 0 trusts the value function.
       clip_range: largest change of a probability ratio that is rewarded.
-      value_coefficient, entropy_coefficient: weights in the loss; raise the entropy's when one
-        action takes over early.
+      value_coefficient: weight of the value error in the loss.
+      entropy_coefficient: weight of the entropy; raise it when one action takes over early.
       max_gradient_norm: global norm the gradient is clipped to.
-      num_envs: N, environments stepped together. rollout_steps: S, steps per update.
+      num_envs: environments stepped together. rollout_steps: steps of each per update.
       epochs: passes over a rollout. minibatches: parts of a rollout per pass; must divide num_envs.
       shuffle: "envs" cuts a rollout into whole environments, "steps" into single steps.
       normalize_advantages: per minibatch.
       normalize_rewards: divide rewards by the running deviation of the discounted return, so that
         returns of any size give value targets near 1.
-      hidden_sizes, encoder, activation, channels, width: of the network (`ActorCritic`).
+      hidden_sizes: widths of the torso; the first layer takes the encoded market and the account.
+      encoder: "mlp" flattens the windows, "conv" runs causal convolutions over each.
+      activation: "relu" or "tanh". channels: of the convolutions. width: taps of the convolutions.
     """
 
     learning_rate: float = 3e-4
@@ -400,22 +402,55 @@ def _explained(target: Array, value: Array) -> dict[str, Array]:
     }
 
 
-@partial(jax.jit, static_argnames=("learner", "length"), donate_argnames=("state",))
+@partial(jax.jit, static_argnames=("learner", "length", "seeds"), donate_argnames=("state",))
 def train_chunk(
-    state: TrainState, config: PPOConfig, params: Any, *, learner: PPO, length: int
+    state: TrainState,
+    config: PPOConfig,
+    params: Any,
+    *,
+    learner: PPO,
+    length: int,
+    seeds: str = "vmap",
 ) -> tuple[TrainState, dict[str, Array]]:
     """``length`` updates in one compiled call; the state passed in is used up (donated).
 
     Args:
-      state: of `PPO.init`; with a leading axis [K] on every leaf, K seeds learn side by side.
+      state: of `start`; with a leading axis [K] on every leaf but the normalizer's, K seeds learn
+        side by side.
       config: `PPOConfig.traced`. params: of the environment, shared by all seeds.
+      seeds: "vmap" runs them in one batch; "loop" one after another, which is quicker where a
+        single seed keeps the machine busy (large networks on a CPU).
 
     Returns: the state after, and each metric per update, [length, ...] (seeds: [length, K, ...]).
     """
     one = partial(learner.update, config=config, params=params)
     if state.update.ndim:
-        one = jax.vmap(one)
+        one = _vmapped(one) if seeds == "vmap" else _looped(one)
     return jax.lax.scan(lambda carry, _: one(carry), state, length=length)
+
+
+# The normalizer is the same for all seeds, so that they share one normalised market.
+_SEED_AXES = TrainState(
+    params=0, optimizer=0, normalizer=None, lanes=0, return_scale=0, key=0, update=0
+)
+
+
+def _vmapped(one: Any) -> Any:
+    return jax.vmap(one, in_axes=(_SEED_AXES,), out_axes=(_SEED_AXES, 0))
+
+
+def _looped(one: Any) -> Any:
+    def each(state: TrainState) -> Any:
+        shared = state.normalizer
+
+        def bare(own: TrainState) -> Any:
+            following, metrics = one(own.replace(normalizer=shared))
+            return following.replace(normalizer=None), metrics
+
+        following, metrics = jax.lax.map(bare, state.replace(normalizer=None))
+        return following.replace(normalizer=shared), metrics
+
+    return each
 
 
 def make_train(
@@ -443,7 +478,7 @@ def _init(
     key: Array, config: PPOConfig, params: Any, normalizer: Normalizer | None, *, learner: PPO
 ) -> TrainState:
     init = partial(learner.init, config=config, params=params, normalizer=normalizer)
-    return jax.vmap(init)(key) if key.ndim else init(key)
+    return jax.vmap(init, out_axes=_SEED_AXES)(key) if key.ndim else init(key)
 
 
 def start(
@@ -452,7 +487,7 @@ def start(
     """The state before the first update, ready to be donated.
 
     Args:
-      key: typed key; or [K] keys, which gives every leaf a leading axis [K].
+      key: typed key; or [K] keys, which gives every leaf but the normalizer's an axis [K].
       config: `PPOConfig.traced`.
     """
     state = _init(key, config, params, normalizer, learner=learner)

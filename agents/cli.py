@@ -1,0 +1,212 @@
+"""The commands of this package: ``jaxtrade train``, ``jaxtrade evaluate``, ``jaxtrade demo``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SUCCESS, USAGE, INTERRUPTED = 0, 2, 130
+
+_TRAIN_HELP = """\
+usage: jaxtrade train ppo [--frame FILE] [OPTIONS]
+       jaxtrade train --resume FOLDER [--total-steps N]
+
+Train policies and write a run folder with bundle, metrics and report.
+
+algorithms:
+  ppo   proximal policy optimisation; `jaxtrade train ppo --help` lists every option
+
+example: jaxtrade train ppo --frame btc.csv.gz --time-frames 1min 5min 15min 1hour \\
+           --window-sizes 12 8 8 24 --execute-on 5min --transaction-fee 0.0004 --leverage 5"""
+
+
+def train(argv: Sequence[str]) -> int:
+    """Train a policy and write a run folder with bundle, metrics and report."""
+    words = list(argv)
+    if words and words[0] == "ppo":
+        words = words[1:]
+    elif not any(word == "--resume" or word.startswith("--resume=") for word in words):
+        asked = bool(words) and words[0] in ("--help", "-h")
+        print(_TRAIN_HELP, file=sys.stdout if asked else sys.stderr)
+        return SUCCESS if asked else USAGE
+    from agents import settings as settings_module
+
+    take = settings_module.take_option
+    resumed, words = take(words, "resume", "run folder to continue")
+    if resumed is not None:
+        return _resume(Path(resumed), words)
+    config, words = take(words, "config", "settings as .json or .toml")
+    base = settings_module.Settings()
+    if config is not None:
+        base = settings_module.Settings.from_dict(settings_module.read_config(config))
+    settings = settings_module.parse_flags(
+        words,
+        base,
+        "jaxtrade train ppo",
+        "Train a policy with PPO. --config FILE (.json or .toml, for example a run's config.json) "
+        "gives defaults for every option; --resume FOLDER continues a run.",
+    )
+    return _train(settings)
+
+
+def _resume(folder: Path, words: list[str]) -> int:
+    import dataclasses
+
+    from agents import settings as settings_module
+    from agents.training import CONFIG
+
+    parser = argparse.ArgumentParser(prog="jaxtrade train --resume FOLDER")
+    parser.add_argument("--total-steps", type=int, help="train to this many steps instead")
+    given = parser.parse_args(words)
+    if not (folder / CONFIG).exists():
+        raise FileNotFoundError(f"{folder}: holds no run ({CONFIG} is missing)")
+    settings = settings_module.Settings.from_dict(
+        settings_module.read_config(str(folder / CONFIG))
+    )
+    if given.total_steps is not None:
+        run = dataclasses.replace(settings.run, total_steps=given.total_steps)
+        settings = dataclasses.replace(settings, run=run)
+    return _train(settings, folder)
+
+
+def _train(settings: Any, resume: Path | None = None, console: Any = None) -> int:
+    """Run training with progress, then evaluate; exit code."""
+    from agents import training
+    from agents.progress import Progress
+
+    with Progress(console) as progress:
+        with progress.notes():
+            prepared = training.prepare(settings)
+        folder = training.open_folder(settings) if resume is None else resume
+        progress.say(_about(prepared, folder))
+        finished = training.train(
+            prepared, folder, progress.report, progress.say, resume=resume is not None
+        )
+    progress.say(_finish(prepared, finished, folder, progress))
+    if finished.interrupted:
+        progress.say(f"stopped and saved; continue with: jaxtrade train --resume {folder}")
+        return INTERRUPTED
+    return SUCCESS
+
+
+def _about(prepared: Any, folder: Path) -> str:
+    """The first lines of a run: data, costs, size, where the results go."""
+    import jax
+
+    from agents import training
+    from agents.networks import count_parameters
+    from agents.results import describe_range
+
+    settings, env = prepared.settings, prepared.env
+    config, ranges = env.config, prepared.ranges
+    held = describe_range(ranges.test)
+    shapes = jax.eval_shape(lambda: training.start_state(prepared).params)
+    parameters = count_parameters(shapes) // len(prepared.seeds)
+    updates = training.total_updates(settings)
+    lines = [
+        f"{settings.run.frame}: {env.market.num_bars:,} bars of {config.execution_frame}, learning "
+        f"on {describe_range(ranges.train)['transitions']:,}, held out {held['transitions']:,} "
+        f"({held['first_decision']} to {held['end']} UTC)",
+        f"costs: fee {config.transaction_fee:g}, half spread {config.half_spread:g}, slippage "
+        f"{config.slippage:g}, leverage {config.leverage:g}; levels {env.levels.tolist()}",
+        f"PPO: {parameters:,} parameters, {len(prepared.seeds)} seed(s), {updates:,} updates of "
+        f"{settings.learner.steps_per_update:,} steps each; writing to {folder}",
+    ]
+    if config.transaction_fee == 0 and config.half_spread == 0 and config.slippage == 0:
+        lines.insert(2, "note: all costs are 0; no market is that kind (--transaction-fee 0.0004)")
+    return "\n".join(lines)
+
+
+def _finish(prepared: Any, finished: Any, folder: Path, progress: Any) -> str:
+    from agents import results
+    from agents.comparison import caveat, print_table
+    from jaxtrade.report.tearsheet import judge
+
+    begin = time.perf_counter()
+    found = results.finish(prepared, finished, folder)
+    test = results.describe_range(prepared.ranges.test)
+    title = f"held out: {test['first_decision']} to {test['end']} UTC, the same costs for all"
+    print_table(found.comparison, title, progress.console)
+    verdict = judge(found.comparison.report_rows(), found.comparison.days, results.POLICY)
+    progress.console.print(verdict.text, highlight=False)
+    progress.console.print(caveat(found.comparison.days), style="italic", highlight=False)
+    seconds = time.perf_counter() - begin
+    names = f"{results.BUNDLE}, {results.METRICS} and {results.REPORT}"
+    return f"evaluated in {seconds:.0f} s; wrote {names} to {folder}"
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """Evaluate a policy bundle on prices, beside the baselines."""
+    parser = argparse.ArgumentParser(
+        prog="jaxtrade evaluate",
+        description=evaluate.__doc__,
+        epilog="example: jaxtrade evaluate runs/demo/bundle.zip --frame eurusd_1h "
+        "--start 2017-11-01 --json",
+    )
+    parser.add_argument("bundle", help="file written by jaxtrade train")
+    parser.add_argument("--frame", required=True, help="prices: a file or a bundled sample")
+    parser.add_argument("--start", help="first decision not before this date; default: all")
+    parser.add_argument("--end", help="last bar ends by this date; default: all")
+    parser.add_argument("--random-policies", type=int, default=32, help="draws of the baseline")
+    parser.add_argument("--json", action="store_true", help="print metrics as JSON")
+    parser.add_argument("--report", help="also write an HTML report to this file")
+    given = parser.parse_args(list(argv))
+    from rich.console import Console
+
+    from agents import evaluate as evaluation
+    from agents.comparison import caveat, compare, print_table
+    from agents.progress import Progress
+    from agents.results import describe_range
+    from agents.settings import Settings
+    from agents.training import read_frame
+    from jaxtrade.bundle import Bundle
+    from jaxtrade.envs import SequentialTradingEnv
+
+    bundle = Bundle.load(given.bundle)
+    config = Settings.from_dict({"environment": bundle.config}).environment
+    with Progress().notes():
+        env = SequentialTradingEnv(read_frame(given.frame), config)
+    bundle.check(env)
+    market = _between(env.market, given.start, given.end)
+    records = evaluation.run(env, evaluation.BundlePolicy(bundle), market=market)
+    comparison = compare(
+        env, {"bundle": records}, market, random_policies=max(given.random_policies, 1)
+    )
+    found = describe_range(market)
+    if given.json:
+        print(json.dumps({"range": found, "policies": comparison.metrics}))
+    else:
+        console = Console(width=None if sys.stdout.isatty() else 120)
+        title = f"{given.bundle}: {found['first_decision']} to {found['end']} UTC"
+        print_table(comparison, title, console)
+        console.print(caveat(comparison.days), style="italic")
+    if given.report:
+        from jaxtrade.report.tearsheet import write_report
+
+        details = {"bundle": given.bundle, "range": found, **bundle.details}
+        shown = {name: rows[0] for name, rows in comparison.records.items()}
+        write_report(
+            given.report, f"{given.bundle}", comparison.report_rows(), shown, details
+        )
+    return SUCCESS
+
+
+def _between(market: Any, start: str | None, end: str | None) -> Any:
+    """The part of a market that decides from ``start`` on and ends by ``end``."""
+    if start is not None:
+        market = market.split(start)[1]
+    if end is not None:
+        market = market.split(end)[0]
+    return market
+
+
+def demo(argv: Sequence[str]) -> int:
+    """Train on bundled EUR/USD hours with costs, and show the held-out part honestly."""
+    from agents.demo import run
+
+    return run(argv)

@@ -1,0 +1,139 @@
+"""A trained policy beside its baselines on one range: records, metrics, the printed table.
+
+Everything runs over the same bars with the same costs; buying and holding the underlying is the one
+row without costs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from agents import evaluate
+from agents.evaluate import Record
+from jaxtrade import baselines
+from jaxtrade.metrics import summarize
+
+# Metric, heading, format of one number.
+COLUMNS = (
+    ("total_return", "return", "{:+.2%}"),
+    ("sharpe_ratio", "Sharpe\nannual", "{:+.2f}"),
+    ("sortino_ratio", "Sortino\nannual", "{:+.2f}"),
+    ("max_drawdown", "max draw-\ndown", "{:.2%}"),
+    ("calmar_ratio", "Calmar", "{:+.2f}"),
+    ("num_trades", "trades", "{:.0f}"),
+    ("turnover", "turnover", "{:.1f}"),
+    ("costs", "costs\npaid", "{:,.0f}"),
+)
+
+_DAYS_PER_YEAR = 365
+_NANOSECONDS_PER_DAY = 86_400_000_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Rows of policies over one range.
+
+    Attributes:
+      metrics: row name -> metric -> one value per seed or draw. records: row name -> one per value.
+    """
+
+    metrics: dict[str, dict[str, list[float]]]
+    records: dict[str, list[Record]]
+
+    @property
+    def days(self) -> float:
+        """Length of the range."""
+        longest = max(
+            (record["bar_time"] for records in self.records.values() for record in records), key=len
+        )
+        return float(longest[-1] - longest[0]) / _NANOSECONDS_PER_DAY
+
+    def report_rows(self) -> list[dict[str, Any]]:
+        """Rows as `jaxtrade.report.tearsheet.write_report` takes them."""
+        return [
+            {
+                "policy": name,
+                **{key: v[0] if len(v) == 1 else v for key, v in metrics.items()},
+            }
+            for name, metrics in self.metrics.items()
+        ]
+
+
+def compare(
+    env: Any,
+    policies: Mapping[str, Sequence[Record]],
+    market: Any,
+    *,
+    random_policies: int = 32,
+    seed: int = 0,
+) -> Comparison:
+    """Put records of policies beside the baselines over the same range.
+
+    Args:
+      policies: row name -> records (one per seed). market: host market of the range.
+      random_policies, seed: number and seed of the random baseline's draws.
+    """
+    records: dict[str, list[Record]] = {name: list(found) for name, found in policies.items()}
+    long = evaluate.run(env, evaluate.RulePolicy(baselines.always_long(env.levels)), market=market)
+    # Holding needs the prices of the whole range; a ruined policy's record is shorter.
+    closes = np.asarray(market.ohlcv)[int(market.first) : int(market.last) + 1, 3]
+    times = np.asarray(market.open_minute)[int(market.first) : int(market.last) + 1]
+    whole = {
+        "close": closes,
+        "bar_time": times.astype(np.int64) * 60_000_000_000,
+        "equity": long[0]["equity"],
+    }
+    records["buy and hold (no costs)"] = [evaluate.hold_record(whole)]
+    records["always long"] = long
+    if (np.asarray(env.levels) == 0).any():
+        rule = evaluate.RulePolicy(baselines.always_flat(env.levels))
+        records["always flat"] = evaluate.run(env, rule, market=market)
+    draws = evaluate.random_draws(seed, random_policies, market)
+    rule = evaluate.RulePolicy(baselines.random(env.num_actions))
+    records["random"] = evaluate.run(env, rule, market=market, draws=draws)
+    frame = env.config.execution_frame
+    metrics = {name: _metrics(found, frame) for name, found in records.items()}
+    return Comparison(metrics=metrics, records=records)
+
+
+def _metrics(records: Sequence[Record], frame: Any) -> dict[str, list[float]]:
+    summaries = [summarize(record, frame) for record in records]
+    return {name: [summary[name] for summary in summaries] for name in summaries[0]}
+
+
+def print_table(comparison: Comparison, title: str, console: Any) -> None:
+    """Print the rows with rich; of several values the median, lowest and highest."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("policy")
+    for _, heading, _ in COLUMNS:
+        table.add_column(heading, justify="right")
+    for name, metrics in comparison.metrics.items():
+        count = len(next(iter(metrics.values())))
+        if count == 1:
+            table.add_row(name, *(pattern.format(metrics[key][0]) for key, _, pattern in COLUMNS))
+            continue
+        for label, of, style in (
+            (f"{name}, median of {count}", np.median, None),
+            ("  lowest", np.min, "dim"),
+            ("  highest", np.max, "dim"),
+        ):
+            cells = [pattern.format(float(of(metrics[key]))) for key, _, pattern in COLUMNS]
+            table.add_row(label, *cells, style=style)
+    console.print(table)
+
+
+def caveat(days: float) -> str:
+    """How little a range of this length can show."""
+    error = math.sqrt(_DAYS_PER_YEAR / days) if days > 0 else math.inf
+    return (
+        f"{days:.0f} days cannot show much: the standard error of an annual Sharpe ratio near zero "
+        f"is sqrt(365 / days) = {error:.1f}, so that anything within ±{1.96 * error:.1f} is "
+        "indistinguishable from no skill. Several seeds show the spread of training, not of markets."
+    )

@@ -1,0 +1,274 @@
+"""A training run on disk: chunks, progress, checkpoints, and at the end evaluation and bundle.
+
+A run folder holds ``config.json`` (resolved settings), ``checkpoints/``, ``progress.jsonl``,
+``metrics.json``, ``bundle.zip`` and ``report.html``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from agents import ppo
+from agents.checkpoint import Checkpoints, interruptible, manifest_of, write_json
+from agents.networks import Normalizer
+from agents.settings import RunSettings, Settings
+from jaxtrade.envs import SequentialTradingEnv
+from jaxtrade.market import Market, datasets
+
+CONFIG, PROGRESS, CHECKPOINTS = "config.json", "progress.jsonl", "checkpoints"
+
+_NANOSECONDS_PER_MINUTE = 60_000_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranges:
+    """Parts of one market that share its tables: learn on the first, judge on the last."""
+
+    train: Market
+    validation: Market | None
+    test: Market
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """Everything a run needs before its first update."""
+
+    settings: Settings
+    env: SequentialTradingEnv
+    ranges: Ranges
+    learner: ppo.PPO
+    params: Any
+    normalizer: Normalizer
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the runs side by side."""
+        run = self.settings.run
+        return list(range(run.seed, run.seed + run.seeds))
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """What training left: the state of all seeds and how it ended."""
+
+    state: ppo.TrainState
+    interrupted: bool
+    history: list[dict[str, Any]]
+
+
+def read_frame(frame: str) -> Any:
+    """A file's path, or the prices of a bundled sample.
+
+    Raises:
+      FileNotFoundError: neither a file nor a sample has this name.
+    """
+    if Path(frame).exists():
+        return frame
+    if frame in datasets.names():
+        return datasets.load(frame)
+    raise FileNotFoundError(
+        f"frame: no file {frame!r}; bundled samples are {', '.join(datasets.names())}"
+    )
+
+
+def split(market: Market, run: RunSettings) -> Ranges:
+    """Training, validation and held-out range by fractions of the usable bars or by dates.
+
+    After each split, bars are left out until no window of the later range reaches into the
+    earlier one.
+    """
+    spec = market.spec
+    embargo = run.embargo_bars
+    if embargo is None:
+        spans = [
+            size * frame.minutes
+            for size, frame in zip(spec.window_sizes, spec.time_frames, strict=True)
+        ]
+        embargo = math.ceil(max(spans) / spec.execute_on.minutes)
+    dates = [_instant(market, text) for text in run.split]
+    train, *middle, test = market.split(*dates, embargo_bars=embargo)
+    return Ranges(train, middle[0] if middle else None, test)
+
+
+def _instant(market: Market, text: str) -> int:
+    """END of the bar at a fraction of the usable range, or the date itself; ns."""
+    try:
+        fraction = float(text)
+    except ValueError:
+        return _date(text)
+    if not 0 < fraction < 1:
+        raise ValueError(f"split: must be a fraction in (0, 1) or a date, was {text}")
+    first, last = int(market.first), int(market.last)
+    bar = first + round(fraction * (last - first))
+    minutes = int(np.asarray(market.open_minute)[bar]) + market.spec.execute_on.minutes
+    return minutes * _NANOSECONDS_PER_MINUTE
+
+
+def _date(text: str) -> int:
+    try:
+        stamp = pd.Timestamp(text)
+    except ValueError:
+        raise ValueError(f"split: must be a fraction in (0, 1) or a date, was {text!r}") from None
+    stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+    return int(stamp.as_unit("ns").value)
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Check the settings, read the prices and build everything up to the first update.
+
+    Raises:
+      ValueError, FileNotFoundError: the settings or the prices are wrong; nothing is written.
+    """
+    settings.run.check()
+    settings.learner.check()
+    env = SequentialTradingEnv(read_frame(settings.run.frame), settings.environment)
+    learner = ppo.PPO.create(env, settings.learner)
+    ranges = split(env.market, settings.run)
+    return Prepared(
+        settings=settings,
+        env=env,
+        ranges=ranges,
+        learner=learner,
+        params=env.params(ranges.train),
+        normalizer=Normalizer.fit(ranges.train),
+    )
+
+
+def open_folder(settings: Settings) -> Path:
+    """Create the run folder and write the resolved settings.
+
+    Raises:
+      ValueError: the folder already holds a run.
+    """
+    run = settings.run
+    name = run.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = Path(run.out) / name
+    if (folder / CONFIG).exists():
+        raise ValueError(
+            f"{folder}: already holds a run; continue it with --resume {folder}, or choose another "
+            "--name"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / CONFIG, settings.to_dict())
+    return folder
+
+
+def total_updates(settings: Settings) -> int:
+    """Updates of a run: enough for ``total_steps``, whole chunks."""
+    run = settings.run
+    chunk = run.updates_per_chunk * settings.learner.steps_per_update
+    return math.ceil(run.total_steps / chunk) * run.updates_per_chunk
+
+
+def start_state(prepared: Prepared) -> ppo.TrainState:
+    """State before the first update, seeds side by side ([K, ...], see `ppo.start`)."""
+    keys = jax.vmap(jax.random.key)(np.asarray(prepared.seeds, np.uint32))
+    config = prepared.settings.learner.traced()
+    return ppo.start(prepared.learner, keys, config, prepared.params, prepared.normalizer)
+
+
+def train(
+    prepared: Prepared,
+    folder: Path,
+    report: Callable[[dict[str, Any]], None] = lambda row: None,
+    announce: Callable[[str], None] = lambda text: None,
+    *,
+    resume: bool = False,
+) -> Finished:
+    """Run or continue training until the last chunk, or until Ctrl-C asks to stop.
+
+    Args:
+      report: called with one row of progress per chunk. announce: called with lines for the user.
+
+    Raises:
+      ValueError: a value became infinite or NaN, or the checkpoints do not fit; what was saved
+        before stays.
+    """
+    run, learner = prepared.settings.run, prepared.learner
+    config = prepared.settings.learner.traced()
+    updates, length = total_updates(prepared.settings), run.updates_per_chunk
+    manifest = manifest_of(
+        prepared.env, prepared.settings.learner, prepared.ranges.train, prepared.seeds
+    )
+    history: list[dict[str, Any]] = []
+    with Checkpoints(folder / CHECKPOINTS, manifest) as checkpoints, interruptible() as asked:
+        state = start_state(prepared)
+        if resume:
+            state = checkpoints.restore(state)
+            announce(f"resuming at update {_done(state)} of {updates}")
+        if _done(state) >= updates:
+            return Finished(state, False, history)
+        announce("compiling (about 10 s; a second run is quicker) ...")
+        begin = time.perf_counter()
+        lowered = ppo.train_chunk.lower(
+            state, config, prepared.params, learner=learner, length=length
+        )
+        compiled = lowered.compile()
+        announce(f"compiled in {time.perf_counter() - begin:.1f} s")
+        begin = time.perf_counter()
+        chunks = 0
+        while _done(state) < updates and not asked:
+            clock = time.perf_counter()
+            state, metrics = compiled(state, config, prepared.params)
+            row = _row(jax.device_get(metrics), _done(state), updates, clock, begin)
+            _stop_if_nonfinite(row, length, folder)
+            history.append(row)
+            with (folder / PROGRESS).open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
+            report(row)
+            chunks += 1
+            if chunks % run.checkpoint_chunks == 0 or _done(state) >= updates or asked:
+                checkpoints.save(_done(state), state)
+        interrupted = _done(state) < updates
+        if interrupted:
+            checkpoints.save(_done(state), state)
+        return Finished(state, interrupted, history)
+
+
+def _done(state: ppo.TrainState) -> int:
+    return int(np.max(np.asarray(state.update)))
+
+
+def _row(
+    metrics: dict[str, Any], done: int, updates: int, clock: float, begin: float
+) -> dict[str, Any]:
+    """One line of progress; what no episode has filled yet is None."""
+    now = time.perf_counter()
+    pooled = ppo.summarize(metrics, axis=(0, 1))
+    seeds = ppo.summarize(metrics, axis=0)["return_mean"]
+    row: dict[str, Any] = {
+        "update": done,
+        "updates": updates,
+        "steps_per_second": round(float(pooled["steps"]) / (now - clock)),
+        "seconds": round(now - begin, 2),
+        "return_by_seed": [_finite(value) for value in seeds],
+    }
+    for name, value in pooled.items():
+        row[name] = _finite(value) if np.ndim(value) == 0 else [_finite(v) for v in value]
+    return row
+
+
+def _finite(value: Any) -> float | None:
+    number = float(value)
+    return float(f"{number:.6g}") if math.isfinite(number) else None
+
+
+def _stop_if_nonfinite(row: dict[str, Any], length: int, folder: Path) -> None:
+    if row["nonfinite"] == 0:
+        return
+    raise ValueError(
+        f"training: {row['nonfinite']:.0f} infinite or NaN values in updates "
+        f"{row['update'] - length + 1} to {row['update']}; the last good checkpoint in "
+        f"{folder / CHECKPOINTS} is kept; lower learning_rate or check the features"
+    )
