@@ -32,7 +32,6 @@ class Account:
       quantity: signed base units; exactly 0 when flat.
       entry_price: quantity-weighted; 0 when flat.
       held_bars: int32, bars the position has been held in its direction; 0 when flat.
-      held_direction: int32, sign of the position that ``held_bars`` counts.
       last_level: action level that the latch remembers; NaN = none.
       stop_price, target_price: absolute bracket prices; 0 = none.
     """
@@ -41,7 +40,6 @@ class Account:
     quantity: Array
     entry_price: Array
     held_bars: Array
-    held_direction: Array
     last_level: Array
     stop_price: Array
     target_price: Array
@@ -52,12 +50,12 @@ class Account:
         cash = jnp.asarray(cash)
         zero = jnp.zeros_like(cash)
         none = jnp.zeros(cash.shape, jnp.int32)
-        return cls(cash, zero, zero, none, none, jnp.full_like(cash, jnp.nan), zero, zero)
+        return cls(cash, zero, zero, none, jnp.full_like(cash, jnp.nan), zero, zero)
 
 
 def margin(account: Account, terms: Terms) -> Array:
     """Posted margin abs(q) * E / L, quote currency."""
-    return jnp.abs(account.quantity) * account.entry_price / terms.leverage
+    return jnp.abs(account.quantity) * account.entry_price * terms.initial_rate
 
 
 def unrealized(account: Account, price: Array) -> Array:
@@ -79,26 +77,35 @@ def liquidation_price(account: Account, terms: Terms) -> Array:
     """
     if terms.spot:
         return jnp.zeros_like(account.entry_price)
-    side = jnp.sign(account.quantity)
-    price = account.entry_price * (1 - side * (1 / terms.leverage - terms.maintenance_rate))
-    return jnp.where(side == 0, 0, price)
+    room = terms.initial_rate - terms.maintenance_rate
+    held = account.quantity != 0
+    return jnp.where(held, account.entry_price * _by_side(account, 1 - room, 1 + room), 0)
 
 
 def bankruptcy_price(account: Account, costs: Costs, terms: Terms) -> Array:
-    """Fill at which loss and exit fee equal the margin; the entry price when flat.
+    """Fill at which loss and exit fee equal the margin; of no meaning when flat.
 
     Long ``E * (1 - 1/L) / (1 - f)``, short ``E * (1 + 1/L) / (1 + f)``.
     """
-    side = jnp.sign(account.quantity)
-    return account.entry_price * (1 - side / terms.leverage) / (1 - side * costs.fee)
+    long = (1 - terms.initial_rate) / (1 - costs.fee)
+    short = (1 + terms.initial_rate) / (1 + costs.fee)
+    return account.entry_price * _by_side(account, long, short)
 
 
-def age(account: Account) -> Account:
-    """Count one bar of holding time, from the quantity after the bar's exits."""
-    direction = jnp.sign(account.quantity).astype(jnp.int32)
-    continued = direction == account.held_direction
-    held_bars = jnp.where(continued, account.held_bars + 1, 1) * jnp.abs(direction)
-    return dataclasses.replace(account, held_bars=held_bars, held_direction=direction)
+def _by_side(account: Account, long: Array, short: Array) -> Array:
+    return jnp.where(account.quantity > 0, long, short)
+
+
+def age(account: Account, before: Account) -> Account:
+    """Count one bar of holding time, from the quantity after the bar's exits.
+
+    A position on the side of the account ``before`` the step is one bar older; any other starts
+    at 1; flat is 0.
+    """
+    held = account.quantity != 0
+    continued = account.quantity * before.quantity > 0
+    held_bars = jnp.where(held, jnp.where(continued, before.held_bars + 1, 1), 0)
+    return dataclasses.replace(account, held_bars=held_bars)
 
 
 def pay_funding(account: Account, price: Array, rate: Array) -> tuple[Account, Array]:

@@ -76,48 +76,48 @@ def pass_bar(
     side = jnp.sign(account.quantity)
     is_long = side > 0
     held = (side != 0) & active
-    stop_level, target_level = account.stop_price, account.target_price
-    if not brackets:
-        stop_level = target_level = jnp.zeros_like(opening)
     worst, best = jnp.where(is_long, low, high), jnp.where(is_long, high, low)
+    never = jnp.zeros_like(held)
 
-    has_target = held & (target_level > 0)
-    target = has_target & (side * best >= side * target_level)
-    stop = held & (stop_level > 0) & (side * worst <= side * stop_level)
+    stop_level, target_level = account.stop_price, account.target_price
+    stop = target = gapped_to_target = never
+    if brackets:
+        has_target = held & (target_level > 0)
+        target = has_target & (side * best >= side * target_level)
+        stop = held & (stop_level > 0) & (side * worst <= side * stop_level)
+        if rules.target_first_on_gap:
+            gapped_to_target = has_target & (side * opening >= side * target_level)
+
     liquidation_level = liquidation_price(account, terms)
-    liquidation = held & liquidated_by(account, worst, terms)
-    stop_is_nearer = stop & (side * stop_level > side * liquidation_level)
-    liquidation &= ~(stop_is_nearer & ~liquidated_by(account, opening, terms))
+    liquidation = held & liquidated_by(account, worst, terms) & ~gapped_to_target
+    if brackets:
+        stop_is_nearer = stop & (side * stop_level > side * liquidation_level)
+        liquidation &= ~(stop_is_nearer & ~liquidated_by(account, opening, terms))
+    stop &= ~liquidation & ~gapped_to_target
+    target = (target & ~liquidation & ~stop) | gapped_to_target
 
-    kind = jnp.where(
-        liquidation,
-        LIQUIDATION,
-        jnp.where(stop, STOP, jnp.where(target, TARGET, NO_EXIT)),
-    ).astype(jnp.int32)
-    if rules.target_first_on_gap:
-        gapped_to_target = has_target & (side * opening >= side * target_level)
-        kind = jnp.where(gapped_to_target, TARGET, kind).astype(jnp.int32)
-
-    trigger = jnp.where(kind == LIQUIDATION, liquidation_level, stop_level)
+    trigger = jnp.where(liquidation, liquidation_level, stop_level)
     market_base = jnp.where(is_long, jnp.minimum(opening, trigger), jnp.maximum(opening, trigger))
-    base = jnp.where(kind == TARGET, target_level, market_base)
+    base = jnp.where(target, target_level, market_base)
     slip = jnp.zeros_like(base)
     if rules.exit_slippage:
         slip = -side * base * (costs.half_spread + costs.slippage * draw)
-        slip = jnp.where(kind == TARGET, 0, slip)
+        slip = jnp.where(target, 0, slip)
     # At its level a liquidation returns the maintenance margin by definition. In float32 the level
     # itself is rounded far more coarsely than that small rest.
-    returned = account.entry_price / terms.leverage + side * (base + slip - account.entry_price)
-    at_level = (kind == LIQUIDATION) & (base == liquidation_level)
+    returned = account.entry_price * terms.initial_rate
+    returned += side * (base + slip - account.entry_price)
+    at_level = liquidation & (base == liquidation_level)
     maintenance = terms.maintenance_rate * account.entry_price
     returned = jnp.where(at_level, maintenance + side * slip, returned)
 
-    closing = fence(jnp.where(kind != NO_EXIT, account.quantity, 0), terms)
-    exits = closing != 0
+    exits = liquidation | stop | target
+    closing = fence(jnp.where(exits, account.quantity, 0), terms)
     after, leg, price = reduce(account, closing, base + slip, base, costs, terms, returned=returned)
+    kind = LIQUIDATION * liquidation + STOP * stop + TARGET * target
     return after, Exit(
-        kind=kind,
-        price=jnp.where(exits, price, jnp.nan),
+        kind=kind.astype(jnp.int32),
+        price=jnp.where(closing != 0, price, jnp.nan),
         fee=leg.fee,
         notional=leg.notional,
         cost=leg.cost,

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtrade.core.account import Account, equity
 from jaxtrade.core.fusion import fence
 from jaxtrade.core.rules import Costs, Rules, Terms, order_price
-from jaxtrade.core.trade import REFUSED, Fill, Order, affordable, reduce
+from jaxtrade.core.trade import REFUSED, Fill, Order, affordable
 
 Array = jax.Array
 
@@ -23,21 +23,24 @@ RESIZE_TOLERANCE_FRACTION = 0.02  # of the target quantity
 RESIZE_TOLERANCE_QUOTE = 1.0  # quote units of notional
 
 
-def target_quantity(
-    capital: Array, level: Array, price: Array, costs: Costs, terms: Terms
-) -> Array:
-    """Signed quantity whose margin and entry fee together are ``capital * abs(level)``.
+def quantity_per_capital(level: Array, price: Array, costs: Costs, terms: Terms) -> Array:
+    """Signed quantity per unit of capital whose margin and entry fee are ``abs(level)`` of it.
 
-    ``sign(a) * C * abs(a) * L / (1 + L * f) / price``. In spot a negative level means flat; capital
-    at or below zero commits nothing.
+    ``a * L / (1 + L * f) / price``. In spot a negative level means flat.
 
     Args:
-      capital: [...] quote currency. level: [...] in [-1, 1]. price: [...] execution price.
+      level: [...] in [-1, 1]. price: [...] execution price.
     """
     if terms.spot:
         level = jnp.maximum(level, 0)
-    committed = jnp.maximum(capital, 0) * level
-    return committed * terms.leverage / (1 + terms.leverage * costs.fee) / price
+    return level * (terms.leverage / (1 + terms.leverage * costs.fee)) / price
+
+
+def target_quantity(
+    capital: Array, level: Array, price: Array, costs: Costs, terms: Terms
+) -> Array:
+    """Signed quantity at ``level``; capital [...] at or below zero commits nothing."""
+    return jnp.maximum(capital, 0) * quantity_per_capital(level, price, costs, terms)
 
 
 def decide(
@@ -49,7 +52,7 @@ def decide(
     terms: Terms,
     rules: Rules,
 ) -> Order:
-    """The order that brings the account to ``level``; both its quantities are 0 for a hold.
+    """The order that brings the account to ``level``; all its quantities are 0 for a hold.
 
     Args:
       account: leaves [...]. level: [...] in [-1, 1].
@@ -60,11 +63,12 @@ def decide(
     # The side of the trade fixes the side of the slippage, so it is decided before the price.
     side = jnp.sign(target_quantity(equity(account, base, terms), level, base, costs, terms) - held)
     price = fence(order_price(base, side, draw, costs, rules), terms)
-    target = target_quantity(equity(account, price, terms), level, price, costs, terms)
+    per_capital = quantity_per_capital(level, price, costs, terms)
+    target = fence(jnp.maximum(equity(account, price, terms), 0) * per_capital, terms)
+    gap = target - held
     tolerance = jnp.maximum(
         RESIZE_TOLERANCE_FRACTION * jnp.abs(target), RESIZE_TOLERANCE_QUOTE / price
     )
-    gap = target - held
     near = (held != 0) & (target != 0) & (jnp.abs(gap) < tolerance)
     needed = ~latched & ~near
     if rules.slippage_side == "adverse":
@@ -73,21 +77,19 @@ def decide(
 
     same_side = held * target > 0
     shrinks = same_side & (jnp.abs(target) < jnp.abs(held))
-    closing = jnp.where(same_side, jnp.where(shrinks, -gap, 0), held)
-    # What opens after a close (or from flat) is sized by the cash that the close leaves.
-    closed, _, _ = reduce(account, held, price, base, costs, terms)
-    opened = target_quantity(closed.cash, level, price, costs, terms)
-    grown = gap
+    grows = same_side & ~shrinks
     if rules.partial_increase:
-        payable = jnp.maximum(account.cash, 0) / (price * (1 / terms.leverage + costs.fee))
+        payable = jnp.maximum(account.cash, 0) / (price * (terms.initial_rate + costs.fee))
         cut = ~affordable(account.cash, gap, price, costs, terms) & (payable >= tolerance)
-        grown = jnp.where(cut, jnp.sign(gap) * payable, gap)
-    opening = jnp.where(same_side, jnp.where(shrinks, 0, grown), jnp.where(target == 0, 0, opened))
+        growth = jnp.where(cut, jnp.sign(gap) * payable, gap)
+    else:
+        growth = gap
 
     none = jnp.zeros_like(price)
     return Order(
-        closing=jnp.where(needed, closing, 0),
-        opening=jnp.where(needed, opening, 0),
+        closing=jnp.where(needed & ~grows, jnp.where(shrinks, -gap, held), 0),
+        opening=jnp.where(needed & grows, growth, 0),
+        opening_per_cash=jnp.where(needed & ~same_side & (target != 0), per_capital, 0),
         base=base,
         price=price,
         stop_price=none,

@@ -83,12 +83,14 @@ class Terms:
 
     Attributes:
       leverage: [...] >= 1; 1 is spot.
+      initial_rate: [...] 1 / leverage, fraction of the entry notional posted as margin.
       maintenance_rate: [...] fraction of the entry notional that must remain before liquidation.
       unit: 1; see `core.fusion.fence`.
       spot: static; True when the account trades without leverage, shorts and liquidation.
     """
 
     leverage: Array
+    initial_rate: Array
     maintenance_rate: Array
     unit: Array
     spot: bool = dataclasses.field(metadata={"static": True})
@@ -113,7 +115,13 @@ class Terms:
             maintenance_margin_rate,
             margin_call_threshold / leverage,
         )
-        return cls(leverage=leverage, maintenance_rate=rate, unit=unit, spot=spot)
+        return cls(
+            leverage=leverage,
+            initial_rate=1 / leverage,
+            maintenance_rate=rate,
+            unit=unit,
+            spot=spot,
+        )
 
 
 def slack(dtype: jnp.dtype) -> float:

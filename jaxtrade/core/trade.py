@@ -22,17 +22,20 @@ CLOSED, OPENED, INCREASED, DECREASED, REFUSED = 1, 2, 4, 8, 16
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """A decision that can be carried out; leaves [...]. Both quantities 0 = hold.
+    """A decision that can be carried out; leaves [...]. All quantities 0 = hold.
 
     Attributes:
       closing: quantity to take off the position first, signed like the position.
       opening: signed quantity to add to what is left.
+      opening_per_cash: signed quantity to add per unit of the cash that is left; sizes what opens
+        from flat, also in a flip, where the close decides how much cash there is.
       base: un-slipped price. price: price both legs execute at.
       stop_price, target_price: bracket of a newly opened position, 0 = none.
     """
 
     closing: Array
     opening: Array
+    opening_per_cash: Array
     base: Array
     price: Array
     stop_price: Array
@@ -109,37 +112,35 @@ def reduce(
     held = account.quantity
     is_long = held > 0
     full = (quantity == held) & (quantity != 0)
-    if terms.spot:
-        leg = _leg(quantity, price, base, ~is_long, costs)
-        cash = account.cash + quantity * price - leg.fee
-    else:
+    if not terms.spot:
         limit = bankruptcy_price(account, costs, terms)
         capped = jnp.where(is_long, price <= limit, price >= limit)
         price = jnp.where(capped, limit, price)
-        leg = _leg(quantity, price, base, ~is_long, costs)
+    leg = _leg(quantity, price, base, ~is_long, costs)
+    if terms.spot:
+        cash = account.cash + quantity * price - leg.fee
+    else:
         if returned is None:
             # Per unit first: a loss near the margin cancels before anything large is multiplied.
-            profit = jnp.sign(held) * (price - account.entry_price)
-            returned = account.entry_price / terms.leverage + profit
+            profit = jnp.where(is_long, 1, -1) * (price - account.entry_price)
+            returned = account.entry_price * terms.initial_rate + profit
         cash = account.cash + jnp.abs(quantity) * returned - leg.fee
         cash = jnp.where(full & capped, account.cash, cash)
     cash = _settled(cash, account.cash)
-    cash = jnp.where(full, jnp.maximum(cash, 0), cash)
-    cash = jnp.where(quantity == 0, account.cash, cash)
-    closed = dataclasses.replace(
+    reduced = dataclasses.replace(
         account,
-        cash=cash,
+        cash=jnp.where(full, jnp.maximum(cash, 0), cash),
         quantity=jnp.where(full, 0, held - quantity),
         entry_price=jnp.where(full, 0, account.entry_price),
         stop_price=jnp.where(full, 0, account.stop_price),
         target_price=jnp.where(full, 0, account.target_price),
     )
-    return closed, leg, price
+    return reduced, leg, price
 
 
 def outlay(quantity: Array, price: Array, costs: Costs, terms: Terms) -> Array:
     """Cash that adding ``quantity`` takes: margin plus fee, quote currency."""
-    return jnp.abs(quantity) * price * (1 / terms.leverage + costs.fee)
+    return jnp.abs(quantity) * price * (terms.initial_rate + costs.fee)
 
 
 def affordable(cash: Array, quantity: Array, price: Array, costs: Costs, terms: Terms) -> Array:
@@ -156,11 +157,12 @@ def add(
     total = size + held
     average = (account.entry_price * held + price * size) / jnp.where(total > 0, total, 1)
     entry = jnp.where(held == 0, price, average)
-    cash = account.cash - (size * price / terms.leverage + leg.fee)
+    cash = account.cash - (leg.notional * terms.initial_rate + leg.fee)
+    # An average with nothing added may differ from the entry by a rounding.
     traded = quantity != 0
     added = dataclasses.replace(
         account,
-        cash=jnp.where(traded, _settled(cash, account.cash), account.cash),
+        cash=_settled(cash, account.cash),
         quantity=account.quantity + quantity,
         entry_price=jnp.where(traded, entry, account.entry_price),
     )
@@ -184,13 +186,12 @@ def apply(
       account, order: leaves [...].
       blocked: bool [...]; True refuses the whole order.
     """
-    order = fence(order, terms)
-    wanted = (order.closing != 0) | (order.opening != 0)
-    closing = jnp.where(blocked, 0, order.closing)
+    closing = fence(jnp.where(blocked, 0, order.closing), terms)
     reduced, off, off_price = reduce(account, closing, order.price, order.base, costs, terms)
-    reduced = fence(reduced, terms)
-    paid = affordable(reduced.cash, order.opening, order.price, costs, terms) & ~blocked
-    opening = fence(jnp.where(paid, order.opening, 0), terms)
+    reduced = dataclasses.replace(reduced, cash=fence(reduced.cash, terms))
+    wanted = order.opening + order.opening_per_cash * jnp.maximum(reduced.cash, 0)
+    paid = affordable(reduced.cash, wanted, order.price, costs, terms) & ~blocked
+    opening = fence(jnp.where(paid, wanted, 0), terms)
     grown, on = add(reduced, opening, order.price, order.base, costs, terms)
 
     taken_off, added = closing != 0, opening != 0
@@ -201,12 +202,13 @@ def apply(
         stop_price=jnp.where(opened, order.stop_price, grown.stop_price),
         target_price=jnp.where(opened, order.target_price, grown.target_price),
     )
+    refused = ((wanted != 0) & ~paid) | ((order.closing != 0) & blocked)
     event = (
         CLOSED * closed
         + OPENED * opened
         + INCREASED * (added & ~now_flat)
         + DECREASED * (taken_off & ~now_flat)
-        + REFUSED * (((order.opening != 0) & ~paid) | (wanted & blocked))
+        + REFUSED * refused
     ).astype(jnp.int32)
     nothing = jnp.full_like(order.price, jnp.nan)
     # Of a flip the opening leg names the price; a closing leg alone names its own, capped one.

@@ -3,6 +3,7 @@ written here; an environment says how its action becomes an order, the rest is s
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -261,18 +262,19 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
             base = bar[0]
             blocked = blocked | exits.liquidated_by(account, base, terms)
         equity_before = fence(equity_before, terms)
-        account, fill = fence(self._execute(account, action, base, draw, blocked, costs, terms), terms)
+        account, fill = self._execute(account, action, base, draw, blocked, costs, terms)
+        account = fence(account, terms)
         event = jnp.where(active, fill.event, 0)
         quantity = account.quantity
         account, exit_ = exits.pass_bar(
             account, bar, draw, costs, terms, rules, active=active, brackets=self.has_brackets
         )
-        account, exit_ = fence((account, exit_), terms)
+        account = dataclasses.replace(account, cash=fence(account.cash, terms))
         funding = jnp.zeros_like(price_after)
         if market.funding is not None:
             rate = jnp.where(active, market.funding[bar_index], 0)
             account, funding = accounts.pay_funding(account, price_after, rate)
-        account = _keep_unless(active, accounts.age(account), state.account)
+        account = self._settle(account, state.account, active)
 
         equity = fence(accounts.equity(account, price_after, terms), terms)
         wiped = self._wiped(equity, state)
@@ -326,6 +328,18 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
         """The six account numbers as observed, float32 [6] (`core.account.account_state`)."""
         values = accounts.account_state(state.account, state.price, self.terms(params))
         return values.astype(jnp.float32)
+
+    def _settle(self, account: Account, before: Account, active: Array) -> Account:
+        """Count the bar, and undo what a step that does nothing must not touch."""
+        aged = accounts.age(account, before)
+        none = jnp.zeros_like(account.stop_price)
+        return dataclasses.replace(
+            aged,
+            held_bars=jnp.where(active, aged.held_bars, before.held_bars),
+            last_level=jnp.where(active, aged.last_level, before.last_level),
+            stop_price=aged.stop_price if self.has_brackets else none,
+            target_price=aged.target_price if self.has_brackets else none,
+        )
 
     def _wiped(self, equity: Array, state: EnvState) -> Array:
         return equity <= slack(equity.dtype) * state.initial_equity

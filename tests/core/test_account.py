@@ -1,4 +1,4 @@
-"""Margin formulas, holding time, funding and the six account numbers (offline.md 10, 11.4, 14, 18)."""
+"""Margin formulas, holding time, funding and the six numbers of the account state."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_holding_time_sequences(quantities, expected):
     current, seen = account(), []
     for quantity in quantities:
         held = accounts.dataclasses.replace(current, quantity=number(quantity))
-        current = accounts.age(held)
+        current = accounts.age(held, current)
         seen.append(int(current.held_bars))
     assert seen == expected
 

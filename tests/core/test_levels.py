@@ -144,7 +144,7 @@ def test_a_refused_level_is_retried_unless_told_otherwise():
 
 def test_a_flip_whose_second_half_cannot_be_paid_stays_flat():
     held = account(0.0, quantity=1000.0, entry_price=100.0)
-    order = trade.Order(*(number(v) for v in (1000.0, -2000.0, 100.0, 100.0, 0.0, 0.0)))
+    order = trade.Order(*(number(v) for v in (1000.0, -2000.0, 0.0, 100.0, 100.0, 0.0, 0.0)))
     after, fill = trade.apply(held, order, costs(), terms(10))
     assert int(fill.event) == trade.CLOSED | trade.REFUSED
     assert float(after.quantity) == 0 and float(fill.closed_cash) == float(after.cash) == 10000

@@ -1,4 +1,4 @@
-"""The recorded `sequential` trajectories replay: float64 to 1e-9, float32 until a rounding flips."""
+"""The recorded `sequential` trajectories replay: in float64 to 1e-9, in float32 without a flip."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxtrade import SequentialTradingEnvConfig
+from jaxtrade.core.rules import slack
 from tests.reference import recordings
 
 RUNS = recordings.entries("sequential")
@@ -56,7 +57,7 @@ def test_replays_in_float64(run):
 def test_an_episode_without_a_transition_is_refused():
     recording = recordings.load(next(r for r in RUNS if r["id"] == recordings.WITHOUT_TRANSITION))
     with pytest.raises(
-        ValueError, match="^max_steps: must be None or a whole number >= 1; got 0.$"
+        ValueError, match=r"^max_steps: must be None or a whole number >= 1; got 0\.$"
     ):
         SequentialTradingEnvConfig(**recordings.shared_config(recording))
 
@@ -69,7 +70,8 @@ def test_float32_stays_close_to_float64(run):
     """Money within 2e-5 relative, rewards within 1e-6, no decision flipped on rounding.
 
     A flip would shorten what is compared; none happens in these recordings, so none is allowed.
-    Cash is compared on the scale of the equity it is a part of. A step that liquidates loses up to
+    Cash is compared on the scale of the equity it is a part of; money below the slack that counts as
+    wiped out (9.54e-7 of the initial equity in float32) is rounding residue. A step that liquidates loses up to
     99 % of the equity at once; there the log return carries the relative error of the money.
     """
     recording = recordings.load(run)
@@ -82,8 +84,11 @@ def test_float32_stays_close_to_float64(run):
         scale = np.abs(double[name])
         if name == "cash":
             scale = np.maximum(scale, np.abs(double["equity"]))
+        allowed = 2e-5 * scale
+        if name in ("cash", "equity"):
+            allowed = np.maximum(allowed, slack(np.dtype(np.float32)) * double["equity"][0])
         error = np.abs(single[name] - double[name])
-        assert (error <= 2e-5 * scale).all(), (name, error.max())
+        assert (error <= allowed).all(), (name, error.max())
     error = np.abs(single["reward"] - double["reward"])
     assert (error <= np.where(double["exit_kind"] == 1, 2e-5, 1e-6)).all(), error.max()
 
