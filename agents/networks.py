@@ -125,6 +125,32 @@ def account_features(account_state: Array) -> Array:
     return jnp.sign(account_state) * jnp.log1p(jnp.abs(account_state))
 
 
+def orthogonal(gain: float) -> Callable[..., Array]:
+    """Initializer: a random matrix with orthogonal rows or columns, times ``gain``.
+
+    The polar factor of a Gaussian matrix (uniform over orthogonal matrices, like the factor Q of
+    its QR decomposition), by Newton-Schulz iteration: matrix products alone. Several batched QR
+    decompositions in one program, which is what seeds under `vmap` would ask for, can hang on a CPU
+    with few cores (seen with jaxlib 0.10.2).
+    """
+
+    def init(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+        rows, columns = shape
+        x = jax.random.normal(key, (max(shape), min(shape)), dtype)
+        # The iteration converges for singular values in (0, sqrt(3)); this bounds them by about 1.
+        x = x / (math.sqrt(rows) + math.sqrt(columns))
+
+        def step(_: Array, x: Array) -> Array:
+            gram = jnp.matmul(x.T, x, precision="highest")
+            return 1.5 * x - 0.5 * jnp.matmul(x, gram, precision="highest")
+
+        # Small singular values grow by half in a step: 40 steps lift 1e-6 to 1.
+        x = jax.lax.fori_loop(0, 40, step, x)
+        return gain * (x if rows >= columns else x.T)
+
+    return init
+
+
 class CausalConvolution(nn.Module):
     """Dilated causal convolutions over a window; the newest row's channels come out.
 
@@ -150,7 +176,7 @@ class CausalConvolution(nn.Module):
             step = self.width**layer
             rows = x.shape[-2] - reach[layer]
             shape = (self.width * x.shape[-1], channels)
-            kernel = self.param(f"kernel_{layer}", nn.initializers.orthogonal(math.sqrt(2)), shape)
+            kernel = self.param(f"kernel_{layer}", orthogonal(math.sqrt(2)), shape)
             bias = self.param(f"bias_{layer}", nn.initializers.zeros, (channels,))
             taps = kernel.reshape(self.width, x.shape[-1], channels)
             shifted = [
@@ -181,7 +207,6 @@ class ActorCritic(nn.Module):
 
     def setup(self) -> None:
         first, *rest = self.hidden_sizes
-        orthogonal = nn.initializers.orthogonal
         hidden = orthogonal(math.sqrt(2))
         self.market_layer = nn.Dense(first, kernel_init=hidden)
         self.account_layer = nn.Dense(first, use_bias=False, kernel_init=hidden)

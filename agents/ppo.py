@@ -402,7 +402,7 @@ def _explained(target: Array, value: Array) -> dict[str, Array]:
     }
 
 
-@partial(jax.jit, static_argnames=("learner", "length", "seeds"), donate_argnames=("state",))
+@partial(jax.jit, static_argnames=("learner", "length"), donate_argnames=("state",))
 def train_chunk(
     state: TrainState,
     config: PPOConfig,
@@ -410,7 +410,6 @@ def train_chunk(
     *,
     learner: PPO,
     length: int,
-    seeds: str = "vmap",
 ) -> tuple[TrainState, dict[str, Array]]:
     """``length`` updates in one compiled call; the state passed in is used up (donated).
 
@@ -418,14 +417,12 @@ def train_chunk(
       state: of `start`; with a leading axis [K] on every leaf but the normalizer's, K seeds learn
         side by side.
       config: `PPOConfig.traced`. params: of the environment, shared by all seeds.
-      seeds: "vmap" runs them in one batch; "loop" one after another, which is quicker where a
-        single seed keeps the machine busy (large networks on a CPU).
 
     Returns: the state after, and each metric per update, [length, ...] (seeds: [length, K, ...]).
     """
     one = partial(learner.update, config=config, params=params)
     if state.update.ndim:
-        one = _vmapped(one) if seeds == "vmap" else _looped(one)
+        one = jax.vmap(one, in_axes=(_SEED_AXES,), out_axes=(_SEED_AXES, 0))
     return jax.lax.scan(lambda carry, _: one(carry), state, length=length)
 
 
@@ -433,24 +430,6 @@ def train_chunk(
 _SEED_AXES = TrainState(
     params=0, optimizer=0, normalizer=None, lanes=0, return_scale=0, key=0, update=0
 )
-
-
-def _vmapped(one: Any) -> Any:
-    return jax.vmap(one, in_axes=(_SEED_AXES,), out_axes=(_SEED_AXES, 0))
-
-
-def _looped(one: Any) -> Any:
-    def each(state: TrainState) -> Any:
-        shared = state.normalizer
-
-        def bare(own: TrainState) -> Any:
-            following, metrics = one(own.replace(normalizer=shared))
-            return following.replace(normalizer=None), metrics
-
-        following, metrics = jax.lax.map(bare, state.replace(normalizer=None))
-        return following.replace(normalizer=shared), metrics
-
-    return each
 
 
 def make_train(

@@ -1,0 +1,129 @@
+"""Policies see the same numbers however the observation comes, and nothing of the future."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agents.networks import (
+    ActorCritic,
+    CausalConvolution,
+    Normalizer,
+    count_parameters,
+    expand,
+    orthogonal,
+)
+from jaxtrade import SequentialTradingEnv
+from tests.agents.conftest import Small, config
+
+
+@pytest.mark.parametrize("encoder", ["mlp", "conv"])
+def test_index_and_dict_observations_give_the_same_numbers(small: Small, encoder: str) -> None:
+    states = jax.vmap(small.env.fresh_state, in_axes=(0, 0, None))(
+        jnp.arange(7, dtype=jnp.uint32) * 1000, jnp.linspace(0, 0.9, 7), small.params
+    )
+
+    def seen(mode: str) -> dict[str, jax.Array]:
+        env = SequentialTradingEnv(small.env.market, config(observation=mode))
+        return jax.vmap(lambda state: env.observe(None, state, None, small.params))(states)
+
+    market = small.params.market
+    expanded, windows = expand(seen("index"), market), seen("dict")
+    assert set(expanded) == set(windows)
+    for key, part in windows.items():
+        np.testing.assert_array_equal(expanded[key], part)
+
+    network = ActorCritic(3, hidden_sizes=(8,), encoder=encoder, channels=(4,))
+    params = network.init(jax.random.key(0), windows)
+    from_windows = network.apply(params, small.normalizer.observation(windows))
+    # What the learner does: the tables are normalised once, the windows cut out of them.
+    from_index = network.apply(params, expand(seen("index"), small.normalizer.market(market)))
+    for ours, theirs in zip(from_index, from_windows, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_call_is_its_two_halves(small: Small) -> None:
+    network = small.learner.network
+    observation = expand(
+        {"bar": jnp.array([30, 40]), "account_state": jnp.ones((2, 6))}, small.params.market
+    )
+    params = network.init(jax.random.key(0), observation)
+    whole = network.apply(params, observation)
+    embedding = network.apply(params, observation, method="embed")
+    halves = network.apply(params, embedding, observation["account_state"], method="decide")
+    np.testing.assert_array_equal(whole[0], halves[0])
+    np.testing.assert_array_equal(whole[1], halves[1])
+
+
+def test_the_normalizer_sees_the_training_range_only(small: Small) -> None:
+    train, test = small.env.market.split("2024-01-16")
+    rows = [int(train.newest[int(train.last) - 1, i]) for i in range(2)]
+    spoiled = []
+    for table, size, newest in zip(train.features, train.spec.window_sizes, rows, strict=True):
+        changed = np.array(table)
+        changed[newest + size + 1 :] += 100  # everything after the last decision's newest row
+        spoiled.append(changed)
+    before = Normalizer.fit(train)
+    after = Normalizer.fit(dataclasses.replace(train, features=tuple(spoiled)))
+    for key in before.mean:
+        np.testing.assert_array_equal(before.mean[key], after.mean[key])
+        np.testing.assert_array_equal(before.scale[key], after.scale[key])
+    # The test can fail: the row the last decision sees does count.
+    spoiled[0][rows[0] + train.spec.window_sizes[0]] += 100
+    seen = Normalizer.fit(dataclasses.replace(train, features=tuple(spoiled)))
+    assert (seen.mean["market_data_1Hour"] != before.mean["market_data_1Hour"]).all()
+    assert int(test.first) > int(train.last) - 1
+
+
+def test_normalised_features_have_unit_spread_and_constant_columns_vanish(small: Small) -> None:
+    train, _ = small.env.market.split("2024-01-16")
+    table = np.array(train.features[0])
+    table[:, 0] = 7.25
+    market = dataclasses.replace(train, features=(table, train.features[1]))
+    normalised = Normalizer.fit(market).market(market.to_device())
+    first, last = int(train.newest[int(train.first), 0]) + 1, int(train.newest[int(train.last), 0])
+    rows = np.asarray(normalised.features[0])[max(first, 6) : last]
+    assert (rows[:, 0] == 0).all()
+    np.testing.assert_allclose(rows[:, 1:].std(0), 1, atol=0.1)
+    assert np.abs(rows).max() <= 8
+
+
+@pytest.mark.parametrize("rows", [1, 4, 9, 20])
+def test_the_convolution_is_a_padded_dilated_convolution(rows: int) -> None:
+    x = jax.random.normal(jax.random.key(1), (5, rows, 3))
+    layer = CausalConvolution((4, 2), 3, jnp.tanh)
+    params = layer.init(jax.random.key(0), x)
+    out = layer.apply(params, x)
+    values = np.asarray(x, np.float64)
+    for i, dilation in enumerate((1, 3)):
+        kernel = np.asarray(params["params"][f"kernel_{i}"], np.float64)
+        taps = kernel.reshape(3, values.shape[-1], -1)
+        padded = np.concatenate([np.zeros((5, 2 * dilation, values.shape[-1])), values], axis=1)
+        shifted = [padded[:, j * dilation : j * dilation + rows] @ taps[j] for j in range(3)]
+        values = np.tanh(sum(shifted))
+        if i == 0:  # rows before the window stay zero through the layers
+            first = values
+    assert first.shape == (5, rows, 4)
+    np.testing.assert_allclose(out, values[:, -1], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (3, 50), (50, 3), (1, 4)])
+def test_the_initializer_is_orthogonal_also_for_many_seeds_at_once(shape: tuple[int, int]) -> None:
+    keys = jax.random.split(jax.random.key(0), 4)
+    made = jax.jit(jax.vmap(lambda key: orthogonal(2.0)(key, shape)))(keys)
+    for matrix in np.asarray(made):
+        small = matrix.T @ matrix if shape[0] >= shape[1] else matrix @ matrix.T
+        np.testing.assert_allclose(small, 4 * np.eye(min(shape)), atol=1e-4)
+
+
+def test_the_default_network_of_the_four_frames_has_its_stated_size() -> None:
+    network = ActorCritic(5)
+    observation = {
+        "market_data": jnp.zeros((1, 52, 5)),
+        "account_state": jnp.zeros((1, 6)),
+    }
+    assert count_parameters(network.init(jax.random.key(0), observation)) == 85_190
