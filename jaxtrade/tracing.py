@@ -92,7 +92,7 @@ def _reset(env: TradingEnv[Any], params: EnvParams, bar: int | None, key: Array 
         _, state = env.reset(jax.random.fold_in(key, 0), params)
     if bar is None:
         return state
-    return env.initial_state(bar, state.initial_equity, params)
+    return env.initial_state(jnp.int32(bar), state.initial_equity, params)
 
 
 def _start_bar(env: TradingEnv[Any], start: Any) -> int:

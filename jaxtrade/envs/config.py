@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, Self
@@ -13,7 +12,10 @@ from typing import Any, Self
 import numpy as np
 
 from jaxtrade.core.rules import Rules
-from jaxtrade.timeframe import TimeFrame
+from jaxtrade.market.features import name_of
+from jaxtrade.market.features import resolve as resolve_features
+from jaxtrade.market.market import parse_window_sizes
+from jaxtrade.timeframe import TimeFrame, parse_time_frames, warn_user
 
 FrameSpec = str | tuple[int, str] | TimeFrame
 FeatureSpec = str | Callable[..., Any] | Sequence[Callable[..., Any] | None]
@@ -25,29 +27,29 @@ OBSERVATIONS = ("dict", "flat", "index")
 _FUNCTION_FIELDS = ("features", "reward")
 
 
-def is_number(value: object) -> bool:
+def is_number(value: Any) -> bool:
     """Whether ``value`` is a finite real number (bool is not one)."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def is_count(value: object) -> bool:
+def is_count(value: Any) -> bool:
     """Whether ``value`` is a whole number >= 1 (bool is not one)."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
-def check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
+def check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise ValueError(f"{field}: must be one of {choices}; got {value!r}.")
 
 
-def check_fraction(field: str, value: object) -> None:
+def check_fraction(field: str, value: Any) -> None:
     """Raise unless ``value`` is a number in [0, 1)."""
-    if not is_number(value) or not 0 <= value < 1:  # type: ignore[operator]  # is a number here
+    if not is_number(value) or not 0 <= value < 1:
         raise ValueError(f"{field}: must be in [0, 1); got {value}.")
 
 
-def check_count(field: str, value: object) -> None:
+def check_count(field: str, value: Any) -> None:
     """Raise unless ``value`` is None or a whole number >= 1."""
     if value is not None and not is_count(value):
         raise ValueError(f"{field}: must be None or a whole number >= 1; got {value}.")
@@ -100,9 +102,9 @@ class TradingEnvConfig:
     rules: Rules = dataclasses.field(default_factory=Rules)
 
     def __post_init__(self) -> None:
-        frames = self.frames
-        self._check_windows(len(frames))
-        self._check_features(len(frames))
+        # Each reading in normal form checks its field.
+        _ = self.windows, self.execution_frame
+        resolve_features(self.features, len(self.frames))
         self._check_cash()
         for field in ("transaction_fee", "half_spread", "slippage"):
             check_fraction(field, getattr(self, field))
@@ -125,29 +127,12 @@ class TradingEnvConfig:
     @property
     def frames(self) -> tuple[TimeFrame, ...]:
         """The observation time frames, in the order given."""
-        given = self.time_frames
-        single = isinstance(given, str | TimeFrame) or (
-            isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], Integral)
-        )
-        specs: list[Any] = [given] if single else list(given)  # type: ignore[arg-type]  # a sequence
-        if not specs:
-            raise ValueError("time_frames: needs at least one time frame.")
-        frames = [TimeFrame.parse(spec) for spec in specs]
-        for i, frame in enumerate(frames):
-            for j in range(i):
-                if frame == frames[j]:
-                    raise ValueError(
-                        f"time_frames: {frame.name} is given twice "
-                        f"(as {specs[j]!r} and {specs[i]!r})."
-                    )
-        return tuple(frames)
+        return parse_time_frames(self.time_frames)
 
     @property
     def windows(self) -> tuple[int, ...]:
         """Rows per window, one per time frame."""
-        if isinstance(self.window_sizes, Integral):
-            return (int(self.window_sizes),) * len(self.frames)
-        return tuple(int(size) for size in self.window_sizes)  # type: ignore[union-attr]  # a sequence
+        return parse_window_sizes(self.window_sizes, len(self.frames))
 
     @property
     def execution_frame(self) -> TimeFrame:
@@ -157,9 +142,8 @@ class TradingEnvConfig:
     @property
     def cash_range(self) -> tuple[float, float]:
         """(low, high) of the initial cash; equal when it is fixed."""
-        if isinstance(self.initial_cash, Real):
-            return float(self.initial_cash), float(self.initial_cash)
-        low, high = self.initial_cash
+        given: Any = self.initial_cash
+        low, high = (given, given) if isinstance(given, Real) else given
         return float(low), float(high)
 
     @property
@@ -176,39 +160,10 @@ class TradingEnvConfig:
 
     # Checks, in the order of the fields.
 
-    def _check_windows(self, frames: int) -> None:
-        given = self.window_sizes
-        if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray | Integral):
-            raise ValueError(f"window_sizes: must be whole numbers >= 1; got {given}.")
-        sizes = [given] if isinstance(given, Integral) else list(given)
-        if not sizes or not all(is_count(size) for size in sizes):
-            raise ValueError(f"window_sizes: must be whole numbers >= 1; got {given}.")
-        if not isinstance(given, Integral) and len(sizes) != frames:
-            raise ValueError(
-                f"window_sizes: {len(sizes)} sizes for {frames} time frames; "
-                f"give one size or {frames}."
-            )
-        _ = self.execution_frame
-
-    def _check_features(self, frames: int) -> None:
-        given = self.features
-        fits = given in ("default", "ohlcv") if isinstance(given, str) else False
-        if not isinstance(given, str):
-            many = isinstance(given, Sequence) and len(given) == frames
-            fits = callable(given) or hasattr(given, "fit")
-            fits = fits or (
-                many and all(f is None or callable(f) or hasattr(f, "fit") for f in given)
-            )
-        if not fits:
-            raise ValueError(
-                "features: expected 'default', 'ohlcv', a function or one per time frame "
-                f"({frames}); got {given!r}."
-            )
-
     def _check_cash(self) -> None:
-        given = self.initial_cash
+        given: Any = self.initial_cash
         if is_number(given):
-            fits = given > 0  # type: ignore[operator]  # is a number here
+            fits = given > 0
         else:
             fits = (
                 isinstance(given, Sequence)
@@ -329,8 +284,7 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if callable(value) or hasattr(value, "fit"):
-        owner = value if hasattr(value, "__qualname__") else type(value)
-        return {"function": f"{owner.__module__}:{owner.__qualname__}"}
+        return {"function": name_of(value)}
     return value
 
 
@@ -347,6 +301,4 @@ def _names_function(value: Any) -> bool:
 def warn_spot_shorts(levels: Sequence[float]) -> None:
     """Warn once at construction that negative levels mean flat in spot."""
     if any(level < 0 for level in levels):
-        warnings.warn(
-            "action_levels: negative levels mean flat at leverage 1.", UserWarning, stacklevel=5
-        )
+        warn_user("action_levels: negative levels mean flat at leverage 1.")

@@ -70,9 +70,10 @@ def test_float32_stays_close_to_float64(run):
     """Money within 2e-5 relative, rewards within 1e-6, no decision flipped on rounding.
 
     A flip would shorten what is compared; none happens in these recordings, so none is allowed.
-    Cash is compared on the scale of the equity it is a part of; money below the slack that counts as
-    wiped out (9.54e-7 of the initial equity in float32) is rounding residue. A step that liquidates loses up to
-    99 % of the equity at once; there the log return carries the relative error of the money.
+    Cash is compared on the scale of the equity it is a part of, and money below the slack that
+    counts as wiped out (9.54e-7 of the initial equity in float32) is rounding residue. A step that
+    liquidates loses up to 99 % of the equity at once; there the log return carries the relative
+    error of the money.
     """
     recording = recordings.load(run)
     env = recordings.sequential(recording)
