@@ -1,10 +1,12 @@
 """Environment steps per second, with gymnax CartPole in the same process as the yardstick.
 
-Three loops, never quoted for one another:
+Loops, never quoted for one another:
 
-- ``step``: ``lax.scan`` over the vmapped ``env.step``, one key per lane split inside the loop. The
-  CartPole row is the same loop.
-- ``rollout``: ``lax.scan`` over ``env.transition`` and ``env.fresh_state`` with the draws supplied,
+- ``random``: gymnax's CartPole with a random policy, actions sampled inside the loop from one key
+  per lane; the yardstick that ratios name.
+
+- ``step``: ``lax.scan`` over the vmapped ``env.step``, one key per lane split inside the loop.
+- ``rollout``: ``lax.scan`` over ``env.transition`` and ``env.restarted`` with the draws supplied,
   as a learner runs it.
 - ``call``: one jitted, vmapped ``env.step`` per Python iteration, every output returned, the final
   observation among them.
@@ -57,12 +59,16 @@ def configuration(observation: str) -> SequentialTradingEnvConfig:
     )
 
 
-def cartpole(repeats: int) -> dict[str, Any]:
-    """The yardstick: gymnax CartPole, the ``step`` loop."""
+def cartpole(repeats: int) -> Iterator[dict[str, Any]]:
+    """CartPole of gymnax: a random policy inside the loop (the yardstick), and the ``step`` loop."""
     env, params = gymnax.make("CartPole-v1")
-    run, arguments = _step_loop(env, params, CARTPOLE_LANES, CARTPOLE_STEPS, num_actions=2)
-    measured = measure(run, *arguments, repeats=repeats, target_seconds=_TARGET)
-    return _row("cartpole", "step", CARTPOLE_LANES, CARTPOLE_STEPS, measured)
+    lanes, steps = CARTPOLE_LANES, CARTPOLE_STEPS
+    for loop, (run, arguments) in {
+        "random": _random_loop(env, params, lanes, steps),
+        "step": _step_loop(env, params, lanes, steps, num_actions=2),
+    }.items():
+        measured = measure(run, *arguments, repeats=repeats, target_seconds=_TARGET)
+        yield _row("cartpole", loop, lanes, steps, measured)
 
 
 def trading(market: Market, lanes: tuple[int, ...], repeats: int) -> Iterator[dict[str, Any]]:
@@ -113,6 +119,30 @@ def _step_loop(
         return jax.lax.scan(body, (key, observation, state), actions)
 
     return run, (key_run, observation, state, actions, params)
+
+
+def _random_loop(env: Any, params: Any, lanes: int, steps: int) -> tuple[Any, tuple[Any, ...]]:
+    """``steps`` steps of a random policy, each lane sampling its action from its own key."""
+    key_reset, key_run = jax.random.split(jax.random.key(0))
+    _, state = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))(
+        jax.random.split(key_reset, lanes), params
+    )
+    sample = jax.vmap(env.action_space(params).sample)
+    step_lanes = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+
+    def run(key: Any, state: Any, params: Any) -> Any:
+        def body(carry: Any, _: None) -> Any:
+            key, state = carry
+            key, key_action, key_step = jax.random.split(key, 3)
+            action = sample(jax.random.split(key_action, lanes))
+            _, state, reward, terminated, truncated, _ = step_lanes(
+                jax.random.split(key_step, lanes), state, action, params
+            )
+            return (key, state), (reward, terminated, truncated)
+
+        return jax.lax.scan(body, (key, state), length=steps)
+
+    return run, (key_run, state, params)
 
 
 def _rollout_loop(env: Any, params: Any, lanes: int, steps: int) -> tuple[Any, tuple[Any, ...]]:

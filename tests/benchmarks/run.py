@@ -8,6 +8,7 @@ the same file.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -94,14 +95,15 @@ def _environments(options: argparse.Namespace) -> dict[str, Any]:
 
     lanes = tuple(options.lanes or environments.LANES)
     market = _market(options.minutes)
-    rows = [environments.cartpole(options.repeats)]
-    _report(rows[-1])
-    for row in environments.trading(market, lanes, options.repeats):
+    rows = []
+    # CartPole again at the end: how much the machine's own speed moved meanwhile.
+    for row in itertools.chain(
+        environments.cartpole(options.repeats),
+        environments.trading(market, lanes, options.repeats),
+        environments.cartpole(options.repeats),
+    ):
         _report(row)
         rows.append(row)
-    # Once more at the end: how much the machine's own speed moved meanwhile.
-    rows.append(environments.cartpole(options.repeats))
-    _report(rows[-1])
     return {
         "minutes": options.minutes,
         "execution_bars": market.num_bars,
