@@ -188,7 +188,7 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
         return EnvState(
             time=jnp.zeros((), jnp.int32),
             bar=bar,
-            price=_execution_bar(params.market, bar)[3],
+            price=_close(params.market, bar),
             account=Account.flat(cash),
             initial_equity=cash,
             last_action=jnp.zeros((), self._action_dtype(params)),
@@ -226,7 +226,7 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
         fresh = self.fresh_state(start_bits, cash_draw, params)
         following = jax.tree.map(lambda a, b: jax.lax.select(done, a, b), fresh, state)
         # Read at the bar selected: reading at every possible start would cost a cache miss a lane.
-        return following.replace(price=_execution_bar(params.market, following.bar)[3])
+        return following.replace(price=_close(params.market, following.bar))
 
     def transition(
         self, state: EnvState, action: Array, draw: Array, params: EnvParams
@@ -526,6 +526,10 @@ def _execution_bar(market: Market, bar: Array) -> tuple[Array, Array, Array, Arr
     """Open, high, low and close of one execution bar; each ()."""
     row = jax.lax.dynamic_slice(market.ohlcv, (bar, jnp.zeros_like(bar)), (1, 4))[0]
     return row[0], row[1], row[2], row[3]
+
+
+def _close(market: Market, bar: Array) -> Array:
+    return jax.lax.dynamic_slice(market.ohlcv, (bar, jnp.full_like(bar, 3)), (1, 1))[0, 0]
 
 
 def _multiply_high(a: Array, b: Array) -> Array:
