@@ -19,7 +19,8 @@ import numpy as np
 from jaxtrade.core import account as accounts
 
 if TYPE_CHECKING:
-    from jaxtrade.envs.base import EnvParams, EnvState, TradingEnv
+    from jaxtrade.envs.base import TradingEnv
+    from jaxtrade.envs.state import EnvParams, EnvState
 
 Array = jax.Array
 

@@ -1,9 +1,10 @@
 """gymnax environments: thin shells over `jaxtrade.core`. Importing this registers them."""
 
-from jaxtrade.envs.base import EnvParams, EnvState, TradingEnv
+from jaxtrade.envs.base import TradingEnv
 from jaxtrade.envs.config import TradingEnvConfig
 from jaxtrade.envs.registry import REGISTRY, make, register_all
 from jaxtrade.envs.sequential import SequentialTradingEnv, SequentialTradingEnvConfig
+from jaxtrade.envs.state import EnvParams, EnvState
 from jaxtrade.envs.vectorized import VectorizedSequentialTradingEnv, VectorizedTradingEnv
 
 __all__ = [

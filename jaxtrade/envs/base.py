@@ -1,87 +1,29 @@
-"""The gymnax shell around `jaxtrade.core`: episodes, observations and records. No trading rule is
-written here; an environment says how its action becomes an order, the rest is shared."""
+"""The gymnax shell: keys, auto-reset, observations and spaces around `TradingMechanics`."""
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from gymnax.environments import environment
 
-from jaxtrade import rewards
-from jaxtrade.core import account as accounts
-from jaxtrade.core import exits, trade
-from jaxtrade.core.account import Account
-from jaxtrade.core.fusion import fence
-from jaxtrade.core.rules import Costs, Terms, slack
 from jaxtrade.envs import spaces
-from jaxtrade.envs.config import TradingEnvConfig
-from jaxtrade.market.market import Market
+from jaxtrade.envs.mechanics import Config, TradingMechanics
+from jaxtrade.envs.state import EnvParams, EnvState
 from jaxtrade.market.windows import windows
 
 Array = jax.Array
-Config = TypeVar("Config", bound=TradingEnvConfig)
 
 
-@struct.dataclass(kw_only=True)
-class EnvState(environment.EnvState):
-    """One running episode; about 60 bytes. Leaves [...], money in quote currency.
-
-    Attributes:
-      time: int32, transitions of this episode. bar: int32, the newest execution bar.
-      price: its close, the mark price.
-      initial_equity: equity at reset. last_action: the previous step's action, 0 at reset.
-      reward_carry: whatever the reward function remembers.
-    """
-
-    time: Array
-    bar: Array
-    price: Array
-    account: Account
-    initial_equity: Array
-    last_action: Array
-    reward_carry: Any
-
-
-@struct.dataclass(kw_only=True)
-class EnvParams(environment.EnvParams):
-    """Everything numeric an environment reads, as traced leaves: sweep any of it with `vmap`.
-
-    Attributes:
-      max_steps_in_episode: int32. market: device `Market`.
-      fee, half_spread, slippage: fractions. leverage, maintenance_margin_rate: as configured.
-      margin_call_threshold: NaN = none. bankrupt_threshold, ruin_reward: as configured.
-      cash_low, cash_high: range of the initial cash. reward_weights: [k].
-      unit: 1, not to be changed; see `core.fusion.fence`.
-    """
-
-    max_steps_in_episode: Array
-    market: Market
-    fee: Array
-    half_spread: Array
-    slippage: Array
-    leverage: Array
-    maintenance_margin_rate: Array
-    margin_call_threshold: Array
-    bankrupt_threshold: Array
-    ruin_reward: Array
-    cash_low: Array
-    cash_high: Array
-    reward_weights: Array
-    unit: Array
-
-
-class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
+class TradingEnv(TradingMechanics[Config], environment.Environment[EnvState, EnvParams]):
     """Base of every trading environment: a gymnax 1.x `Environment`.
 
-    The key-free pieces (`initial_state`, `fresh_state`, `transition`, `account_state`) are what
-    learners, `jaxtrade.trace` and evaluation build on; `reset` and `step` draw from a key and call
-    them. A subclass supplies `_execute` and its action space.
+    `reset` and `step` draw from a key and call the key-free pieces of `TradingMechanics`
+    (`initial_state`, `fresh_state`, `restarted`, `transition`), which learners, `jaxtrade.trace`
+    and evaluation use directly.
 
     Hold on to one environment object: `jit` caches by its identity.
 
@@ -93,279 +35,8 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
     """
 
     def __init__(self, frame: Any, config: Config, *, check: bool = False) -> None:
-        self.config = config
+        super().__init__(frame, config)
         self.check = check
-        self.market = frame if isinstance(frame, Market) else self._build_market(frame)
-        _check_market(self.market, config)
-        self._reward, self._reward_weights = rewards.resolve(
-            config.reward, config.execution_frame.periods_per_year
-        )
-        self._params: dict[str, EnvParams] = {}
-
-    def _build_market(self, frame: Any) -> Market:
-        config = self.config
-        return Market.from_frame(
-            frame,
-            time_frames=config.frames,
-            window_sizes=config.windows,
-            execute_on=config.execution_frame,
-            features=config.features,
-            rules=config.rules,
-        )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_params": {}}
-
-    # Parameters.
-
-    @property
-    def default_params(self) -> EnvParams:
-        """Parameters of the configuration over the environment's market, in the working dtype."""
-        dtype = jax.dtypes.canonicalize_dtype(np.float64)
-        if dtype.name not in self._params:
-            with jax.ensure_compile_time_eval():
-                self._params[dtype.name] = self.params(dtype=dtype)
-        return self._params[dtype.name]
-
-    def params(self, market: Market | None = None, dtype: Any = None) -> EnvParams:
-        """Parameters over another range or market of the same spec; leaves in ``dtype``.
-
-        Args:
-          market: host or device market; None = the environment's own.
-          dtype: float dtype of money and prices; None = float64 under x64, else float32.
-
-        Raises:
-          ValueError: if the market was built for other frames, windows or features.
-        """
-        config = self.config
-        if market is None:
-            market = self.market
-        _check_market(market, config, self.market)
-        dtype = jax.dtypes.canonicalize_dtype(np.float64) if dtype is None else np.dtype(dtype)
-
-        def number(value: float) -> Array:
-            return jnp.asarray(value, dtype)
-
-        threshold = config.margin_call_threshold
-        steps = market.num_bars if config.max_steps is None else config.max_steps
-        low, high = config.cash_range
-        return EnvParams(
-            max_steps_in_episode=jnp.asarray(steps, jnp.int32),
-            market=market.to_device(dtype),
-            fee=number(config.transaction_fee),
-            half_spread=number(config.half_spread),
-            slippage=number(config.slippage),
-            leverage=number(config.leverage),
-            maintenance_margin_rate=number(config.maintenance_margin_rate),
-            margin_call_threshold=number(np.nan if threshold is None else threshold),
-            bankrupt_threshold=number(config.bankrupt_threshold),
-            ruin_reward=number(config.ruin_reward),
-            cash_low=number(low),
-            cash_high=number(high),
-            reward_weights=jnp.asarray(self._reward_weights, dtype),
-            unit=number(1),
-        )
-
-    def _costs(self, params: EnvParams) -> Costs:
-        return Costs(fee=params.fee, half_spread=params.half_spread, slippage=params.slippage)
-
-    def terms(self, params: EnvParams) -> Terms:
-        """Terms of the margin account under ``params``."""
-        return Terms.of(
-            params.leverage,
-            params.maintenance_margin_rate,
-            params.margin_call_threshold,
-            params.unit,
-            spot=self.config.spot,
-        )
-
-    # Key-free pieces.
-
-    def initial_state(self, bar: Array, cash: Array, params: EnvParams) -> EnvState:
-        """A flat account with ``cash`` at execution bar ``bar`` (int32); all leaves ()."""
-        cash = jnp.asarray(cash, params.cash_low.dtype)
-        bar = jnp.asarray(bar, jnp.int32)
-        return EnvState(
-            time=jnp.zeros((), jnp.int32),
-            bar=bar,
-            price=_close(params.market, bar),
-            account=Account.flat(cash),
-            initial_equity=cash,
-            last_action=jnp.zeros((), self._action_dtype(params)),
-            reward_carry=self._reward.init(params),
-        )
-
-    def fresh_state(self, start_bits: Array, cash_draw: Array, params: EnvParams) -> EnvState:
-        """A random start from supplied draws: uint32 bits and a uniform in [0, 1).
-
-        Without ``random_start`` every episode starts at the first usable bar. Else the start is
-        uniform in [first, last - 1], or [first, max(first, last - max_steps)] when the
-        configuration sets ``max_steps`` (uniform to 2**-32 times the number of starts).
-        """
-        market, config = params.market, self.config
-        bar = jnp.asarray(market.first, jnp.int32)
-        if config.random_start:
-            needed = 1 if config.max_steps is None else params.max_steps_in_episode
-            starts = jnp.maximum(market.last - market.first - needed, 0) + 1
-            bar = bar + _multiply_high(start_bits, starts.astype(jnp.uint32)).astype(jnp.int32)
-        low, high = params.cash_low, params.cash_high
-        cash = low + cash_draw.astype(low.dtype) * (high - low)
-        # Rounding must not reach the open end of the range.
-        cash = jnp.where(low < high, jnp.minimum(cash, jnp.nextafter(high, low)), low)
-        return self.initial_state(bar, cash, params)
-
-    def restarted(
-        self,
-        done: Array,
-        state: EnvState,
-        start_bits: Array,
-        cash_draw: Array,
-        params: EnvParams,
-    ) -> EnvState:
-        """``state``, or a fresh one where ``done`` (bool ()); see `fresh_state` for the draws."""
-        fresh = self.fresh_state(start_bits, cash_draw, params)
-        following = jax.tree.map(lambda a, b: jax.lax.select(done, a, b), fresh, state)
-        # Read at the bar selected: reading at every possible start would cost a cache miss a lane.
-        return following.replace(price=_close(params.market, following.bar))
-
-    def transition(
-        self, state: EnvState, action: Array, draw: Array, params: EnvParams
-    ) -> tuple[EnvState, Array, Array, dict[str, Array]]:
-        """One step without randomness and without reset (offline.md, "One step, exact order").
-
-        From the last bar, or from a wiped-out account, nothing happens: account and bar stay and
-        the reward is 0.
-
-        Args:
-          state: leaves (). action: () of the action space; values outside are clamped.
-          draw: () uniform in [0, 1) that prices this step's fills.
-
-        Returns: next state, reward () in the run's float dtype, terminated () bool, and the step
-          record (offline.md, "Records").
-        """
-        market, rules = params.market, self.config.rules
-        costs, terms = self._costs(params), self.terms(params)
-        action = self._clamped(action, params)
-        draw = draw.astype(params.fee.dtype)
-        account = state.account
-
-        price_before = state.price
-        equity_before = accounts.equity(account, price_before, terms)
-        active = (state.bar < market.last) & ~self._wiped(equity_before, state)
-        bar_index = state.bar + active.astype(jnp.int32)
-        bar = _execution_bar(market, bar_index)
-        price_after = bar[3]
-
-        blocked = ~active
-        base = price_before
-        if rules.fill_at == "next_open":
-            base = bar[0]
-            blocked = blocked | exits.liquidated_by(account, base, terms)
-        equity_before = fence(equity_before, terms)
-        account, fill = self._execute(account, action, base, draw, blocked, costs, terms)
-        account = fence(account, terms)
-        event = jnp.where(active, fill.event, 0)
-        quantity = account.quantity
-        account, exit_ = exits.pass_bar(
-            account, bar, draw, costs, terms, rules, active=active, brackets=self.has_brackets
-        )
-        account = dataclasses.replace(account, cash=fence(account.cash, terms))
-        funding = jnp.zeros_like(price_after)
-        if market.funding is not None:
-            rate = jnp.where(active, market.funding[bar_index], 0)
-            account, funding = accounts.pay_funding(account, price_after, rate)
-        account = self._settle(account, state.account, active)
-
-        equity = fence(accounts.equity(account, price_after, terms), terms)
-        wiped = self._wiped(equity, state)
-        filled = (event & ~trade.REFUSED != 0) | (exit_.kind != exits.NO_EXIT)
-        reward, reward_carry = self._reward.update(
-            state.reward_carry,
-            rewards.RewardInput(
-                equity_before=equity_before,
-                equity_after=equity,
-                initial_equity=state.initial_equity,
-                price_before=price_before,
-                price_after=price_after,
-                quantity=quantity,
-                filled=filled,
-                action_changed=(state.time > 0) & (action != state.last_action),
-                wiped=wiped,
-            ),
-            params,
-        )
-        stepped = EnvState(
-            time=state.time + active.astype(jnp.int32),
-            bar=bar_index,
-            price=price_after,
-            account=account,
-            initial_equity=state.initial_equity,
-            last_action=_keep_unless(active, action, state.last_action),
-            reward_carry=_keep_unless(active, reward_carry, state.reward_carry),
-        )
-        terminated = (equity < params.bankrupt_threshold * state.initial_equity) | wiped
-        info = {
-            "event": event,
-            "fill_price": fill.price,
-            "fill_quantity": fill.quantity,
-            "exit_kind": exit_.kind,
-            "exit_price": exit_.price,
-            "exit_fee": exit_.fee,
-            "fee": fill.fee + exit_.fee,
-            "traded_notional": fill.notional + exit_.notional,
-            "cost": fill.cost + exit_.cost + funding,
-            "funding": funding,
-            "equity": equity,
-            "closed_cash": fill.closed_cash,
-        }
-        return stepped, jnp.where(active, reward, 0), terminated, info
-
-    def equity(self, state: EnvState, params: EnvParams) -> Array:
-        """Account value at the close of the newest bar, quote currency, ()."""
-        return accounts.equity(state.account, state.price, self.terms(params))
-
-    def account_state(self, state: EnvState, params: EnvParams) -> Array:
-        """The six account numbers as observed, float32 [6] (`core.account.account_state`)."""
-        values = accounts.account_state(state.account, state.price, self.terms(params))
-        return values.astype(jnp.float32)
-
-    def _settle(self, account: Account, before: Account, active: Array) -> Account:
-        """Count the bar, and undo what a step that does nothing must not touch."""
-        aged = accounts.age(account, before)
-        none = jnp.zeros_like(account.stop_price)
-        return dataclasses.replace(
-            aged,
-            held_bars=jnp.where(active, aged.held_bars, before.held_bars),
-            last_level=jnp.where(active, aged.last_level, before.last_level),
-            stop_price=aged.stop_price if self.has_brackets else none,
-            target_price=aged.target_price if self.has_brackets else none,
-        )
-
-    def _wiped(self, equity: Array, state: EnvState) -> Array:
-        return equity <= slack(equity.dtype) * state.initial_equity
-
-    # What a subclass supplies.
-
-    has_brackets = False
-
-    def _execute(
-        self,
-        account: Account,
-        action: Array,
-        base: Array,
-        draw: Array,
-        blocked: Array,
-        costs: Costs,
-        terms: Terms,
-    ) -> tuple[Account, trade.Fill]:
-        raise NotImplementedError
-
-    def _clamped(self, action: Array, params: EnvParams) -> Array:
-        return jnp.clip(jnp.asarray(action, jnp.int32), 0, self.num_actions - 1)
-
-    def _action_dtype(self, params: EnvParams) -> Any:
-        del params
-        return jnp.int32
 
     # The gymnax 1.x contract.
 
@@ -520,51 +191,3 @@ class TradingEnv(environment.Environment[EnvState, EnvParams], Generic[Config]):
     @property
     def _action_range(self) -> str:
         return f"[0, {self.num_actions})"
-
-
-def _execution_bar(market: Market, bar: Array) -> tuple[Array, Array, Array, Array]:
-    """Open, high, low and close of one execution bar; each ()."""
-    row = jax.lax.dynamic_slice(market.ohlcv, (bar, jnp.zeros_like(bar)), (1, 4))[0]
-    return row[0], row[1], row[2], row[3]
-
-
-def _close(market: Market, bar: Array) -> Array:
-    return jax.lax.dynamic_slice(market.ohlcv, (bar, jnp.full_like(bar, 3)), (1, 1))[0, 0]
-
-
-def _multiply_high(a: Array, b: Array) -> Array:
-    """Upper 32 bits of the product of two uint32 arrays; maps uniform bits to [0, b) evenly."""
-    half = jnp.uint32(0xFFFF)
-    a_high, a_low, b_high, b_low = a >> 16, a & half, b >> 16, b & half
-    middle = a_high * b_low + ((a_low * b_low) >> 16)
-    return a_high * b_high + (middle >> 16) + ((a_low * b_high + (middle & half)) >> 16)
-
-
-def _keep_unless(active: Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(active, a, b), new, old)
-
-
-def _check_market(market: Market, config: TradingEnvConfig, own: Market | None = None) -> None:
-    """Raise unless the market was built for this configuration (and like ``own``)."""
-    spec = market.spec
-    for name, built, asked in (
-        ("time_frames", spec.time_frames, config.frames),
-        ("window_sizes", spec.window_sizes, config.windows),
-        ("execute_on", spec.execute_on, config.execution_frame),
-    ):
-        if built != asked:
-            raise ValueError(
-                f"market: was built with {name} {_names(built)}, the configuration asks for "
-                f"{_names(asked)}; build it with Market.from_frame from the same values."
-            )
-    if own is not None and spec != own.spec:
-        raise ValueError(
-            f"market: has feature columns {spec.feature_columns}, the environment has "
-            f"{own.spec.feature_columns}; build both with the same features."
-        )
-
-
-def _names(value: Any) -> str:
-    if isinstance(value, tuple):
-        return "(" + ", ".join(_names(item) for item in value) + ")"
-    return getattr(value, "name", str(value))

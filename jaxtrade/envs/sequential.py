@@ -13,8 +13,9 @@ from jaxtrade.core import levels, trade
 from jaxtrade.core.account import Account
 from jaxtrade.core.rules import Costs, Terms
 from jaxtrade.envs import spaces
-from jaxtrade.envs.base import EnvParams, TradingEnv
+from jaxtrade.envs.base import TradingEnv
 from jaxtrade.envs.config import TradingEnvConfig, check_choice, is_number, warn_spot_shorts
+from jaxtrade.envs.state import EnvParams
 
 Array = jax.Array
 

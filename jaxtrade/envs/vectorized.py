@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxtrade.envs.base import EnvParams, EnvState, TradingEnv
+from jaxtrade.envs.base import TradingEnv
 from jaxtrade.envs.config import is_count
 from jaxtrade.envs.sequential import SequentialTradingEnv, SequentialTradingEnvConfig
+from jaxtrade.envs.state import EnvParams, EnvState
 
 Array = jax.Array
 

@@ -1,8 +1,12 @@
-"""Observation windows: one contiguous slice per time frame (offline.md, "Windows")."""
+"""What is read at a bar: its prices, and one contiguous window per time frame.
+
+See docs/semantics.md, "Windows".
+"""
 
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 
 from jaxtrade.market.market import Market
 
@@ -30,3 +34,14 @@ def windows(market: Market, bar: Array) -> dict[str, Array]:
             zip(market.spec.keys, market.features, market.spec.window_sizes, strict=True)
         )
     }
+
+
+def execution_bar(market: Market, bar: Array) -> tuple[Array, Array, Array, Array]:
+    """Open, high, low and close of execution bar ``bar`` (int32 ()); each () in the price dtype."""
+    row = jax.lax.dynamic_slice(market.ohlcv, (bar, jnp.zeros_like(bar)), (1, 4))[0]
+    return row[0], row[1], row[2], row[3]
+
+
+def close_price(market: Market, bar: Array) -> Array:
+    """Close of execution bar ``bar`` (int32 ()); ()."""
+    return jax.lax.dynamic_slice(market.ohlcv, (bar, jnp.full_like(bar, 3)), (1, 1))[0, 0]
