@@ -222,7 +222,9 @@ class ActorCritic(nn.Module):
     @nn.compact
     def embed(self, observation: Observation) -> Array:
         """The market's part of the first layer, [B, H]; a function of the bar alone."""
-        parts = [part for key, part in observation.items() if key != ACCOUNT_STATE]
+        # Sorted, because dictionaries leave `jit` and `vmap` sorted: the order is that of the keys
+        # wherever the observation was built.
+        parts = [observation[key] for key in sorted(observation) if key != ACCOUNT_STATE]
         if not parts:
             shape = observation[ACCOUNT_STATE].shape[:-1]
             return self.market_layer(jnp.zeros((*shape, 1)))

@@ -44,8 +44,8 @@ def hours(rows: int = 500, seed: int = 0) -> pd.DataFrame:
 def config(**changes: Any) -> SequentialTradingEnvConfig:
     """Two frames, leverage and costs; episodes of 20 steps."""
     fields: dict[str, Any] = {
-        "time_frames": ("1hour", "4hour"),
-        "window_sizes": (6, 3),
+        "time_frames": ("4hour", "1hour"),  # not in the order of their keys
+        "window_sizes": (3, 6),
         "leverage": 3,
         "transaction_fee": 0.0005,
         "slippage": 0.0005,

@@ -1,17 +1,36 @@
-"""Small environments that each isolate one fault of a learner (anchors of the project, 4.4).
+"""Small environments that each isolate one fault of a learner.
 
-They have the key-free methods a learner uses. Everything they show is in ``account_state``.
+They have the key-free methods a learner uses, and show everything in ``account_state``: a random
+sign and the time. Which one it is, is a number in the parameters, so that one compiled learner
+meets them all.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 Array = jax.Array
+
+
+class Kind(NamedTuple):
+    """One probe: its number, when it ends by itself and when it is cut."""
+
+    number: int
+    ends_after: int = 1
+    cut_after: int = 1000
+
+
+CONSTANT = Kind(0)  # reward 1: V = 1
+OBSERVED = Kind(1)  # reward is what is shown: V(shown) = shown
+DELAYED = Kind(2, ends_after=2)  # 1 after two steps: V = gamma, then 1
+ACTION = Kind(3)  # action 1 pays 1, action 0 costs 1
+MATCH = Kind(4)  # the action must match what is shown
+CUT = Kind(5, ends_after=10**6, cut_after=5)  # reward 1 for ever, cut: V = 1 / (1 - gamma)
+ENDED = Kind(5, ends_after=5)  # the same, but the fifth step is a true end
 
 
 @struct.dataclass
@@ -22,93 +41,43 @@ class ProbeState:
 
 @struct.dataclass
 class ProbeParams:
+    number: Array
+    ends_after: Array
     max_steps_in_episode: Array
 
 
+def params_of(kind: Kind) -> ProbeParams:
+    return ProbeParams(
+        jnp.int32(kind.number), jnp.int32(kind.ends_after), jnp.int32(kind.cut_after)
+    )
+
+
 class Probe:
-    """Shows a random sign; subclasses say what it means."""
-
     num_actions = 2
-    length = 1  # transitions until the episode terminates by itself
-    limit = 1000  # transitions until it is cut
-
-    @property
-    def default_params(self) -> ProbeParams:
-        return ProbeParams(max_steps_in_episode=jnp.int32(self.limit))
 
     def fresh_state(self, start_bits: Array, cash_draw: Array, params: Any) -> ProbeState:
         shown = jnp.where(start_bits & 1, 1.0, -1.0).astype(jnp.float32)
         return ProbeState(time=jnp.int32(0), shown=shown)
 
     def observe(self, key: Any, state: ProbeState, action: Any, params: Any) -> dict[str, Array]:
-        shown = jnp.stack([state.shown, state.time.astype(jnp.float32)])
-        return {"account_state": shown}
-
-    def reward(self, state: ProbeState, action: Array) -> Array:
-        raise NotImplementedError
+        # Of an endless reward the clock is hidden: its value must not depend on it.
+        time = jnp.where(params.number == 5, 1, state.time)
+        return {"account_state": jnp.stack([state.shown, time.astype(jnp.float32)])}
 
     def transition(self, state: ProbeState, action: Array, draw: Array, params: Any) -> Any:
-        reward = jnp.asarray(self.reward(state, action), jnp.float32)
+        one = jnp.float32(1)
+        rewards = jnp.stack(
+            [
+                one,
+                state.shown,
+                jnp.where(state.time == 1, one, 0),
+                jnp.where(action == 1, one, -1),
+                jnp.where((action == 1) == (state.shown > 0), one, -1),
+                one,
+            ]
+        )
         stepped = state.replace(time=state.time + 1)
-        return stepped, reward, stepped.time >= self.length, {}
+        return stepped, rewards[params.number], stepped.time >= params.ends_after, {}
 
     def is_truncated(self, state: ProbeState, params: Any) -> Array:
         return state.time >= params.max_steps_in_episode
-
-
-class ConstantReward(Probe):
-    """(a) V = 1."""
-
-    def reward(self, state: ProbeState, action: Array) -> Array:
-        return jnp.float32(1)
-
-
-class ObservedReward(Probe):
-    """(b) V = what is shown."""
-
-    def reward(self, state: ProbeState, action: Array) -> Array:
-        return state.shown
-
-
-class DelayedReward(Probe):
-    """(c) Two steps, reward at the end: V = gamma, then 1."""
-
-    length = 2
-
-    def reward(self, state: ProbeState, action: Array) -> Array:
-        return jnp.where(state.time == 1, 1.0, 0.0)
-
-
-class ActionReward(Probe):
-    """(d) Action 1 pays, action 0 costs."""
-
-    def reward(self, state: ProbeState, action: Array) -> Array:
-        return jnp.where(action == 1, 1.0, -1.0)
-
-
-class MatchReward(Probe):
-    """(e) The action must match what is shown."""
-
-    def reward(self, state: ProbeState, action: Array) -> Array:
-        return jnp.where((action == 1) == (state.shown > 0), 1.0, -1.0)
-
-
-class Truncated(Probe):
-    """(f) Reward 1 for ever, cut every five steps: V = 1 / (1 - gamma), not less."""
-
-    length = 10**6
-    limit = 5
-
-    def reward(self, state: ProbeState, action: Array) -> Array:
-        return jnp.float32(1)
-
-    def observe(self, key: Any, state: ProbeState, action: Any, params: Any) -> dict[str, Array]:
-        # The clock is hidden: the value must not depend on it.
-        return {"account_state": jnp.stack([state.shown, jnp.float32(1)])}
-
-
-class TerminatedProbe(Truncated):
-    """The same reward, but the fifth step is a true end: V falls towards it."""
-
-    length = 5
-    limit = 1000

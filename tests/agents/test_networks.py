@@ -38,7 +38,7 @@ def test_index_and_dict_observations_give_the_same_numbers(small: Small, encoder
         np.testing.assert_array_equal(expanded[key], part)
 
     network = ActorCritic(3, hidden_sizes=(8,), encoder=encoder, channels=(4,))
-    params = network.init(jax.random.key(0), windows)
+    params = jax.jit(network.init)(jax.random.key(0), windows)
     from_windows = network.apply(params, small.normalizer.observation(windows))
     # What the learner does: the tables are normalised once, the windows cut out of them.
     from_index = network.apply(params, expand(seen("index"), small.normalizer.market(market)))
@@ -51,7 +51,7 @@ def test_the_call_is_its_two_halves(small: Small) -> None:
     observation = expand(
         {"bar": jnp.array([30, 40]), "account_state": jnp.ones((2, 6))}, small.params.market
     )
-    params = network.init(jax.random.key(0), observation)
+    params = jax.jit(network.init)(jax.random.key(0), observation)
     whole = network.apply(params, observation)
     embedding = network.apply(params, observation, method="embed")
     halves = network.apply(params, embedding, observation["account_state"], method="decide")
@@ -73,7 +73,7 @@ def test_the_normalizer_sees_the_training_range_only(small: Small) -> None:
         np.testing.assert_array_equal(before.mean[key], after.mean[key])
         np.testing.assert_array_equal(before.scale[key], after.scale[key])
     # The test can fail: the row the last decision sees does count.
-    spoiled[0][rows[0] + train.spec.window_sizes[0]] += 100
+    spoiled[1][rows[1] + train.spec.window_sizes[1]] += 100
     seen = Normalizer.fit(dataclasses.replace(train, features=tuple(spoiled)))
     assert (seen.mean["market_data_1Hour"] != before.mean["market_data_1Hour"]).all()
     assert int(test.first) > int(train.last) - 1
@@ -81,15 +81,29 @@ def test_the_normalizer_sees_the_training_range_only(small: Small) -> None:
 
 def test_normalised_features_have_unit_spread_and_constant_columns_vanish(small: Small) -> None:
     train, _ = small.env.market.split("2024-01-16")
-    table = np.array(train.features[0])
+    table = np.array(train.features[1])
     table[:, 0] = 7.25
-    market = dataclasses.replace(train, features=(table, train.features[1]))
+    market = dataclasses.replace(train, features=(train.features[0], table))
     normalised = Normalizer.fit(market).market(market.to_device())
-    first, last = int(train.newest[int(train.first), 0]) + 1, int(train.newest[int(train.last), 0])
-    rows = np.asarray(normalised.features[0])[max(first, 6) : last]
+    first, last = int(train.newest[int(train.first), 1]) + 1, int(train.newest[int(train.last), 1])
+    rows = np.asarray(normalised.features[1])[max(first, 6) : last]
     assert (rows[:, 0] == 0).all()
     np.testing.assert_allclose(rows[:, 1:].std(0), 1, atol=0.1)
     assert np.abs(rows).max() <= 8
+
+
+@pytest.mark.parametrize("encoder", ["mlp", "conv"])
+def test_the_order_in_which_windows_are_given_means_nothing(small: Small, encoder: str) -> None:
+    observation = expand(
+        {"bar": jnp.array([60]), "account_state": jnp.ones((1, 6))}, small.params.market
+    )
+    network = ActorCritic(3, hidden_sizes=(8,), encoder=encoder, channels=(4,))
+    params = network.init(jax.random.key(0), observation)
+    turned = dict(reversed(observation.items()))
+    assert list(turned) != list(observation)
+    np.testing.assert_array_equal(
+        network.apply(params, turned)[0], network.apply(params, observation)[0]
+    )
 
 
 @pytest.mark.parametrize("rows", [1, 4, 9, 20])
@@ -126,4 +140,5 @@ def test_the_default_network_of_the_four_frames_has_its_stated_size() -> None:
         "market_data": jnp.zeros((1, 52, 5)),
         "account_state": jnp.zeros((1, 6)),
     }
-    assert count_parameters(network.init(jax.random.key(0), observation)) == 85_190
+    params = jax.eval_shape(network.init, jax.random.key(0), observation)
+    assert count_parameters(params) == 85_190
