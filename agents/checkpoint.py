@@ -94,18 +94,20 @@ class Checkpoints:
       ValueError: the folder belongs to another run, or its manifest is damaged.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], manifest: Mapping[str, Any], keep: int = 3):
+    def __init__(
+        self, directory: str | os.PathLike[str], manifest: Mapping[str, Any], keep: int = 3
+    ) -> None:
         import orbax.checkpoint as ocp  # slow to import, and not needed to use a policy
 
         # A relative path would fail much later, in the thread that writes.
         self.directory = Path(directory).resolve()
-        manifest = json.loads(json.dumps(manifest))
+        described: dict[str, Any] = json.loads(json.dumps(manifest))
         path = self.directory / _MANIFEST
         if path.exists():
-            _compare(path, _read(path), manifest)
+            _compare(path, _read(path), described)
         else:
             self.directory.mkdir(parents=True, exist_ok=True)
-            write_json(path, manifest)
+            write_json(path, described)
         logging.getLogger("absl").setLevel(logging.ERROR)
         options = ocp.CheckpointManagerOptions(max_to_keep=keep)
         self._ocp = ocp
@@ -156,12 +158,13 @@ class Checkpoints:
         # Whatever storage and decoders raise, the file is at fault and the remedy is the same.
         except Exception as error:
             others = sorted(step for step in self._manager.all_steps() if step != update)
-            hint = f"delete that folder to go on from update {others[-1]}" if others else (
-                "delete the folder and start again"
+            hint = (
+                f"delete that folder to go on from update {others[-1]}"
+                if others
+                else ("delete the folder and start again")
             )
             raise ValueError(
-                f"{self.directory / str(update)}: damaged checkpoint "
-                f"({_first_line(error)}); {hint}"
+                f"{self.directory / str(update)}: damaged checkpoint ({_first_line(error)}); {hint}"
             ) from error
 
 

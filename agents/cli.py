@@ -65,9 +65,7 @@ def _resume(folder: Path, words: list[str]) -> int:
     given = parser.parse_args(words)
     if not (folder / CONFIG).exists():
         raise FileNotFoundError(f"{folder}: holds no run ({CONFIG} is missing)")
-    settings = settings_module.Settings.from_dict(
-        settings_module.read_config(str(folder / CONFIG))
-    )
+    settings = settings_module.Settings.from_dict(settings_module.read_config(str(folder / CONFIG)))
     if given.total_steps is not None:
         run = dataclasses.replace(settings.run, total_steps=given.total_steps)
         settings = dataclasses.replace(settings, run=run)
@@ -87,10 +85,10 @@ def _train(settings: Any, resume: Path | None = None, console: Any = None) -> in
         finished = training.train(
             prepared, folder, progress.report, progress.say, resume=resume is not None
         )
-    progress.say(_finish(prepared, finished, folder, progress))
     if finished.interrupted:
         progress.say(f"stopped and saved; continue with: jaxtrade train --resume {folder}")
         return INTERRUPTED
+    progress.say(_finish(prepared, finished, folder, progress))
     return SUCCESS
 
 
@@ -190,9 +188,7 @@ def evaluate(argv: Sequence[str]) -> int:
 
         details = {"bundle": given.bundle, "range": found, **bundle.details}
         shown = {name: rows[0] for name, rows in comparison.records.items()}
-        write_report(
-            given.report, f"{given.bundle}", comparison.report_rows(), shown, details
-        )
+        write_report(given.report, f"{given.bundle}", comparison.report_rows(), shown, details)
     return SUCCESS
 
 

@@ -135,5 +135,5 @@ def caveat(days: float) -> str:
     return (
         f"{days:.0f} days cannot show much: the standard error of an annual Sharpe ratio near zero "
         f"is sqrt(365 / days) = {error:.1f}, so that anything within ±{1.96 * error:.1f} is "
-        "indistinguishable from no skill. Several seeds show the spread of training, not of markets."
+        "indistinguishable from no skill. Seeds show the spread of training, not of markets."
     )

@@ -15,7 +15,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, default=8, help="policies trained side by side")
     parser.add_argument("--total-steps", type=int, default=1_200_000, help="steps of each seed")
     parser.add_argument("--out", default="runs", help="folder that holds run folders")
-    parser.add_argument("--name", default=None, help="of the run folder; default: demo, demo-2, ...")
+    parser.add_argument("--name", default=None, help="run folder; default: demo, demo-2, ...")
     given = parser.parse_args(list(argv))
     from agents.cli import _train
     from agents.ppo import PPOConfig

@@ -31,7 +31,7 @@ _NANOSECONDS_PER_MINUTE = 60_000_000_000
 
 @dataclasses.dataclass(frozen=True)
 class NetworkPolicy:
-    """Deterministic choice of a network; variables are {"params", "normalizer"} of a `TrainState`."""
+    """Deterministic choice of a network; variables are those of `variables_of`."""
 
     network: ActorCritic
 

@@ -69,11 +69,14 @@ class Normalizer:
         Args:
           market: host `Market`, one range.
         """
-        mean, scale = {}, {}
+        mean: dict[str, Any] = {}
+        scale: dict[str, Any] = {}
         newest = np.asarray(market.newest)
         # The last bar of a range only ends it: no decision is made there.
         begin, end = int(market.first), int(market.last) - 1
-        for i, (key, size) in enumerate(zip(market.spec.keys, market.spec.window_sizes, strict=True)):
+        for i, (key, size) in enumerate(
+            zip(market.spec.keys, market.spec.window_sizes, strict=True)
+        ):
             table = np.asarray(market.features[i], np.float64)
             rows = table[max(int(newest[begin, i]) + 1, size) : int(newest[end, i]) + size + 1]
             deviation = rows.std(axis=0)
@@ -206,6 +209,7 @@ class ActorCritic(nn.Module):
     width: int = 3
 
     def setup(self) -> None:
+        """Create the layers."""
         first, *rest = self.hidden_sizes
         hidden = orthogonal(math.sqrt(2))
         self.market_layer = nn.Dense(first, kernel_init=hidden)

@@ -62,7 +62,7 @@ def from_bundle(bundle: Bundle) -> tuple[ActorCritic, dict[str, Any]]:
     Raises:
       ValueError: the bundle does not hold a network of this package.
     """
-    settings = {
+    settings: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in bundle.network.items()
     }

@@ -18,7 +18,15 @@ import optax
 from flax import struct
 
 from agents import losses, rollout
-from agents.networks import ACCOUNT_STATE, ACTIVATIONS, BAR, ENCODERS, ActorCritic, Normalizer, expand
+from agents.networks import (
+    ACCOUNT_STATE,
+    ACTIVATIONS,
+    BAR,
+    ENCODERS,
+    ActorCritic,
+    Normalizer,
+    expand,
+)
 
 Array = jax.Array
 
@@ -84,7 +92,8 @@ class PPOConfig:
                 problems.append(f"{name}: must be a whole number >= 1, was {value!r}")
         for name in ("hidden_sizes", "channels"):
             sizes = getattr(self, name)
-            if not sizes or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
+            whole = isinstance(sizes, tuple) and all(type(n) is int and n >= 1 for n in sizes)
+            if not whole or not sizes:
                 problems.append(f"{name}: must be whole numbers >= 1, at least one, was {sizes!r}")
         for name, choices in (
             ("encoder", ENCODERS),
@@ -103,7 +112,10 @@ class PPOConfig:
             ("max_gradient_norm", 0, np.inf),
         ):
             value = getattr(self, name)
-            if isinstance(value, int | float) and not (low <= value <= high and np.isfinite(value)):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if isinstance(value, jax.Array | np.ndarray):
+                continue  # a sweep
+            if not number or not (low <= value <= high and np.isfinite(value)):
                 problems.append(f"{name}: must be in [{low}, {high}] and finite, was {value!r}")
         if not problems and self._shuffled % self.minibatches:
             problems.append(
@@ -235,7 +247,11 @@ class PPO:
 
     def apply(self, network_params: Any, observation: Any, params: Any) -> tuple[Array, Array]:
         """Logits [M, A] and value [M] of observations in index form; market already normalised."""
-        return self.network.apply({"params": network_params}, self._expand(observation, params))
+        seen = self._expand(observation, params)
+        return self._outputs({"params": network_params}, seen)
+
+    def _outputs(self, variables: Any, *arguments: Any, method: str = "__call__") -> Any:
+        return self.network.apply(variables, *arguments, method=method)
 
     def update(
         self, state: TrainState, config: PPOConfig, params: Any
@@ -289,7 +305,7 @@ class PPO:
         def embed(bar: Array) -> Array:
             account = jnp.zeros((*bar.shape, 1))
             windows = expand({BAR: bar, ACCOUNT_STATE: account}, market)
-            return self.network.apply(bound, windows, method="embed")
+            return self._outputs(bound, windows, method="embed")
 
         bars = jnp.arange(market.ohlcv.shape[0], dtype=jnp.int32)
         table = jax.lax.map(lambda bar: embed(bar[None])[0], bars, batch_size=4096)
@@ -297,7 +313,7 @@ class PPO:
         def act(observation: Any) -> tuple[Array, Array]:
             embedding = jnp.take(table, observation[BAR], axis=0)
             account = observation[ACCOUNT_STATE]
-            return self.network.apply(bound, embedding, account, method="decide")
+            return self._outputs(bound, embedding, account, method="decide")
 
         return act
 
@@ -427,9 +443,8 @@ def train_chunk(
 
 
 # The normalizer is the same for all seeds, so that they share one normalised market.
-_SEED_AXES = TrainState(
-    params=0, optimizer=0, normalizer=None, lanes=0, return_scale=0, key=0, update=0
-)
+_AXES: dict[str, Any] = dict.fromkeys(TrainState.__dataclass_fields__, 0)
+_SEED_AXES = TrainState(**{**_AXES, "normalizer": None})
 
 
 def make_train(
@@ -472,47 +487,3 @@ def start(
     state = _init(key, config, params, normalizer, learner=learner)
     # Equal leaves may share a buffer, and one buffer cannot be donated twice.
     return jax.tree.map(lambda leaf: leaf.copy(), state)
-
-
-def summarize(metrics: dict[str, Array], axis: int | tuple[int, ...] = 0) -> dict[str, Any]:
-    """Means of one chunk, formed on the host from its sums and counts.
-
-    Args:
-      metrics: of `train_chunk`. axis: the update axis (and the seed axis, to pool seeds).
-    """
-    total = {
-        name: np.asarray(x, np.float64).max(axis)
-        if name.endswith("_max")
-        else np.asarray(x, np.float64).sum(axis)
-        for name, x in metrics.items()
-    }
-    steps, episodes = total["steps"], np.maximum(total["episodes"], 1)
-    none = np.where(total["episodes"] > 0, 1.0, np.nan)
-    batches = total["minibatches"]
-    mean = total["return_sum"] / episodes
-    spread = np.sqrt(np.maximum(total["return_square_sum"] / episodes - np.square(mean), 0))
-    return {
-        "steps": steps,
-        "episodes": total["episodes"],
-        "return_mean": mean * none,
-        "return_std": spread * none,
-        "equity_ratio": total["equity_ratio_sum"] / episodes * none,
-        "ruins": total["ruins"],
-        "truncations": total["truncations"],
-        "trades_per_step": total["trades"] / steps,
-        "cost_per_step": total["cost"] / steps,
-        "turnover_per_step": total["turnover"] / steps,
-        "exposure": total["exposure_sum"] / steps,
-        "drawdown_max": total["drawdown_max"],
-        "loss": total["loss_loss"] / batches,
-        "policy_loss": total["loss_policy_loss"] / batches,
-        "value_loss": total["loss_value_loss"] / batches,
-        "entropy": total["loss_entropy"] / batches,
-        "kl": total["loss_kl"] / batches,
-        "clip_fraction": total["loss_clip_fraction"] / batches,
-        "gradient_norm": total["gradient_norm"] / batches,
-        "explained_variance": 1
-        - total["value_error_sum"] / np.maximum(total["target_variance_sum"], 1e-12),
-        "action_share": total["action_counts"] / steps[..., None],
-        "nonfinite": total["nonfinite"] + total["nonfinite_losses"],
-    }

@@ -83,7 +83,6 @@ def _details(
         "seeds": prepared.seeds,
         "bundle_seed": prepared.seeds[median],
         "updates": int(np.max(np.asarray(finished.state.update))),
-        "interrupted": finished.interrupted,
         "training": {
             name: last[name]
             for name in ("return_mean", "entropy", "kl", "explained_variance", "steps_per_second")

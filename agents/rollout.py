@@ -199,9 +199,7 @@ def _reduce(metrics: dict[str, Array]) -> dict[str, Array]:
     }
 
 
-def final_values(
-    value_of: Any, transitions: Transitions, block: int
-) -> Array:
+def final_values(value_of: Any, transitions: Transitions, block: int) -> Array:
     """Values of the observations at which episodes were cut, [S, N]; 0 elsewhere.
 
     Only truncated entries are evaluated, ``block`` at a time, for as many rounds as there are

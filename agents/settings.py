@@ -51,25 +51,33 @@ class RunSettings:
 
     def check(self) -> None:
         """Raise one `ValueError` that lists every value out of range."""
-        problems = []
-        for field in (
+        counts = (
             "total_steps",
             "seeds",
             "updates_per_chunk",
             "checkpoint_chunks",
             "random_policies",
+        )
+        problems = [
+            f"{name}: must be a whole number >= 1, was {getattr(self, name)!r}"
+            for name in counts
+            if not _is_whole(getattr(self, name), 1)
+        ]
+        if not _is_whole(self.seed, 0):
+            problems.append(f"seed: must be a whole number >= 0, was {self.seed!r}")
+        texts = isinstance(self.split, tuple) and all(isinstance(x, str) for x in self.split)
+        if not texts or not 1 <= len(self.split) <= 2:
+            problems.append(f"split: must be 1 or 2 fractions or dates as text, was {self.split!r}")
+        if self.name is not None and (
+            not isinstance(self.name, str) or Path(self.name).name != self.name or not self.name
         ):
-            value = getattr(self, field)
-            if value < 1:
-                problems.append(f"{field}: must be a whole number >= 1, was {value}")
-        if self.seed < 0:
-            problems.append(f"seed: must be a whole number >= 0, was {self.seed}")
-        if not 1 <= len(self.split) <= 2:
-            problems.append(f"split: must be 1 or 2 fractions or dates, was {self.split}")
-        if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
             problems.append(f"name: must be the name of a folder, was {self.name!r}")
         if problems:
             raise ValueError("; ".join(problems))
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,14 +94,14 @@ class Settings:
         """JSON form, one section per part; `from_dict` reads it."""
         return {
             "algorithm": "ppo",
-            "run": dataclasses.asdict(self.run),
+            "run": {**dataclasses.asdict(self.run), "split": list(self.run.split)},
             "environment": self.environment.to_dict(),
             "learner": learner_settings(self.learner),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
-        """Settings from sections ``run``, ``environment`` and ``learner``; what is absent is default.
+        """Settings from sections ``run``, ``environment`` and ``learner``; the rest is default.
 
         Raises:
           ValueError: an unknown section or field (with the nearest name), or a value out of range.
@@ -204,7 +212,7 @@ def parse_flags(argv: Sequence[str], base: Settings, prog: str, description: str
         )
     ]
     flags = dataclasses.make_dataclass("Flags", fields, frozen=True)
-    given = tyro.cli(
+    given: Any = tyro.cli(
         flags,
         args=list(argv),
         prog=prog,
@@ -235,7 +243,9 @@ def _section(name: str, owner: type, types: Mapping[str, Any]) -> type:
     notes = {**field_notes(TradingEnvConfig), **field_notes(owner)}
     fields = []
     for field in dataclasses.fields(owner):
-        note = " ".join(filter(None, (notes.get(field.name, ""), _ENVIRONMENT_NOTES.get(field.name))))
+        note = " ".join(
+            filter(None, (notes.get(field.name, ""), _ENVIRONMENT_NOTES.get(field.name)))
+        )
         kind = types.get(field.name, hints[field.name])
         fields.append((field.name, Annotated[kind, tyro.conf.arg(help=note)]))
     made = dataclasses.make_dataclass(name, fields, frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from agents import ppo
+from agents import ppo, summary
 from agents.checkpoint import Checkpoints, interruptible, manifest_of, write_json
 from agents.networks import Normalizer
 from agents.settings import RunSettings, Settings
@@ -159,8 +159,10 @@ def open_folder(settings: Settings) -> Path:
             f"{folder}: already holds a run; continue it with --resume {folder}, or choose another "
             "--name"
         )
+    if Path(run.frame).exists():  # found again from any working directory
+        run = dataclasses.replace(run, frame=str(Path(run.frame).resolve()))
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / CONFIG, settings.to_dict())
+    write_json(folder / CONFIG, dataclasses.replace(settings, run=run).to_dict())
     return folder
 
 
@@ -245,8 +247,8 @@ def _row(
 ) -> dict[str, Any]:
     """One line of progress; what no episode has filled yet is None."""
     now = time.perf_counter()
-    pooled = ppo.summarize(metrics, axis=(0, 1))
-    seeds = ppo.summarize(metrics, axis=0)["return_mean"]
+    pooled = summary.summarize(metrics, axis=(0, 1))
+    seeds = summary.summarize(metrics, axis=0)["return_mean"]
     row: dict[str, Any] = {
         "update": done,
         "updates": updates,

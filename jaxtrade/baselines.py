@@ -37,7 +37,9 @@ def always_flat(levels: Sequence[float] | np.ndarray) -> Policy:
     """
     values = np.asarray(levels, np.float64)
     if not (values == 0).any():
-        raise ValueError(f"always_flat: no level is 0 in {values.tolist()}; add 0 to action_levels.")
+        raise ValueError(
+            f"always_flat: no level is 0 in {values.tolist()}; add 0 to action_levels."
+        )
     return constant(int(np.argmax(values == 0)))
 
 

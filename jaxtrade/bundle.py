@@ -173,8 +173,8 @@ class Bundle:
         # The deserialiser has no error of its own for bad input.
         except (ValueError, struct.error, IndexError, AssertionError, RuntimeError) as error:
             raise ValueError(
-                f"bundle: its policy, exported by jax {self.versions.get('jax')}, cannot be read by "
-                f"jax {jax.__version__} ({error}); install that version or train it again"
+                f"bundle: its policy, exported by jax {self.versions.get('jax')}, cannot be read "
+                f"by jax {jax.__version__} ({error}); install that version or train it again"
             ) from error
 
     def policy(self, observation: Mapping[str, Any]) -> Array:
@@ -205,8 +205,8 @@ class Bundle:
         theirs = describe_features(env.market.spec)
         if env.market.spec.feature_hash != self.feature_hash:
             raise ValueError(
-                f"bundle: made for another feature set: {_difference(self.features, theirs)}; build "
-                "the environment from bundle.config, or train a policy for this one"
+                f"bundle: made for another feature set: {_difference(self.features, theirs)}; "
+                "build the environment from bundle.config, or train a policy for this one"
             )
         actions = describe_actions(env)
         if hash_of(actions) != self.action_hash:
@@ -219,7 +219,9 @@ class Bundle:
         """Write the bundle to one file; an existing file is replaced whole or not at all."""
         path = Path(path)
         stream = io.BytesIO()
-        np.savez(stream, allow_pickle=False, **{k: np.asarray(v) for k, v in self.parameters.items()})
+        np.savez(
+            stream, allow_pickle=False, **{k: np.asarray(v) for k, v in self.parameters.items()}
+        )
         members = {_POLICY: self.artifact, _PARAMETERS: stream.getvalue()}
         manifest = {
             "format": FORMAT,
@@ -229,7 +231,9 @@ class Bundle:
         }
         text = json.dumps(manifest, indent=1, sort_keys=True).encode()
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
+        )
         try:
             with os.fdopen(handle, "wb") as file:
                 with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

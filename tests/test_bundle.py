@@ -111,7 +111,8 @@ import sys
 import numpy as np
 from jaxtrade.bundle import Bundle
 bundle = Bundle.load({str(path)!r})
-logits = bundle.policy({{"market_data_1Hour": np.ones((2, 4, 5)), "account_state": np.ones((2, 6))}})
+window, account = np.ones((2, 4, 5)), np.ones((2, 6))
+logits = bundle.policy({{"market_data_1Hour": window, "account_state": account}})
 assert logits.shape == (2, 3)
 loaded = {{name.partition(".")[0] for name in sys.modules}}
 assert not loaded & {{"agents", "flax", "optax", "orbax", "gymnax"}}, loaded
@@ -184,7 +185,7 @@ def test_damaged_files_are_one_clear_error_and_stay_as_they_are(path: Path) -> N
     flipped[len(whole) // 2] ^= 0xFF
     for damaged in (b"", b"not a bundle", whole[: len(whole) // 2], bytes(flipped)):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="not a readable bundle .*; copy it again"):
+        with pytest.raises(ValueError, match=r"not a readable bundle .*; copy it again"):
             Bundle.load(path)
         assert path.read_bytes() == damaged
     for members in ({"policy_bin": b"x"}, {"manifest_json": b"{}"}, {"manifest_json": b"["}):
@@ -206,7 +207,7 @@ def test_an_unreadable_artifact_names_the_version_it_was_made_with(bundle: Bundl
     import dataclasses
 
     broken = dataclasses.replace(bundle, artifact=b"1234" * 10, versions={"jax": "9.9"})
-    with pytest.raises(ValueError, match="exported by jax 9.9"):
+    with pytest.raises(ValueError, match=r"exported by jax 9\.9"):
         broken.policy(batch(1))
 
 

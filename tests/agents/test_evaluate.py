@@ -73,6 +73,21 @@ def test_it_is_the_trace_of_the_actions_it_took(
     assert records[0]["equity"].dtype == np.float64
 
 
+def test_the_bundle_of_a_seed_decides_like_the_seed(
+    small: Small, trained: Any, records: list[evaluate.Record]
+) -> None:
+    market, variables = trained
+    one = policies.select_seed(variables, 1)
+    bundle = policies.bundle_of(small.env, small.learner.network, one)
+    (record,) = evaluate.run(small.env, evaluate.BundlePolicy(bundle), market=market)
+    for name, values in records[1].items():
+        np.testing.assert_allclose(record[name], values, rtol=1e-12, atol=1e-9, err_msg=name)
+    network, variables = policies.from_bundle(bundle)
+    assert network == small.learner.network
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], one["params"])
+    jax.tree.map(np.testing.assert_array_equal, variables["normalizer"], one["normalizer"])
+
+
 def test_it_ends_at_the_first_done(small: Small) -> None:
     frame = hours(200)
     frame.loc[100:, ["open", "high", "low", "close"]] *= 0.5  # a crash ruins a levered long
@@ -87,9 +102,7 @@ def test_it_ends_at_the_first_done(small: Small) -> None:
 
 def test_draws_of_another_length_are_refused(small: Small) -> None:
     with pytest.raises(ValueError, match="draws: expected shape"):
-        evaluate.run(
-            small.env, evaluate.RulePolicy(baselines.random(5)), draws=np.zeros((2, 7))
-        )
+        evaluate.run(small.env, evaluate.RulePolicy(baselines.random(5)), draws=np.zeros((2, 7)))
 
 
 def test_the_comparison_holds_every_baseline(

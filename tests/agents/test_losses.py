@@ -9,7 +9,7 @@ import pytest
 from agents import losses
 
 
-def gae_by_loop(reward, value, final, terminated, truncated, gamma, lam):  # noqa: ANN001, ANN201
+def gae_by_loop(reward, value, final, terminated, truncated, gamma, lam):
     steps, lanes = reward.shape
     advantage = np.zeros((steps, lanes))
     for lane in range(lanes):
@@ -53,7 +53,7 @@ def test_final_values_are_read_only_where_an_episode_was_cut() -> None:
     assert advantage[:, 0].tolist() == [2.75, 3.5, 1.0]
 
 
-def terms(**changes):  # noqa: ANN003, ANN201
+def terms(**changes):
     logits = jnp.log(jnp.array([[0.5, 0.5], [0.25, 0.75]]))
     arguments = {
         "logits": logits,

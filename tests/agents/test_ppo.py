@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from agents import ppo
+from agents.summary import summarize
 from jaxtrade import SequentialTradingEnv
 from tests.agents import probes
 from tests.agents.conftest import SMALL, Small, config, hours
@@ -40,9 +41,7 @@ def test_the_first_minibatch_sees_the_policy_that_acted(chunk: Any) -> None:
 
 
 @pytest.mark.parametrize(("encoder", "lanes"), [("mlp", 64), ("conv", 16)])
-def test_both_ways_of_encoding_give_the_same_policy(
-    small: Small, encoder: str, lanes: int
-) -> None:
+def test_both_ways_of_encoding_give_the_same_policy(small: Small, encoder: str, lanes: int) -> None:
     # 500 bars: with 192 steps in an update windows are gathered while collecting, with 768 every
     # bar is encoded in advance. Learning always gathers.
     wide = SMALL.replace(encoder=encoder, num_envs=lanes)
@@ -133,29 +132,25 @@ def test_normalised_rewards_have_unit_scale(small: Small) -> None:
 
 def test_a_nan_in_the_features_is_counted(small: Small) -> None:
     tables = tuple(table.at[200:].set(jnp.nan) for table in small.params.market.features)
-    broken = small.params.replace(
-        market=dataclasses.replace(small.params.market, features=tables)
-    )
+    broken = small.params.replace(market=dataclasses.replace(small.params.market, features=tables))
     state = small.start()
-    _, metrics = ppo.train_chunk(
-        state, SMALL.traced(), broken, learner=small.learner, length=2
-    )
-    assert ppo.summarize(metrics)["nonfinite"] > 0
+    _, metrics = ppo.train_chunk(state, SMALL.traced(), broken, learner=small.learner, length=2)
+    assert summarize(metrics)["nonfinite"] > 0
 
 
 def test_a_summary_is_means_of_sums(small: Small, chunk: Any) -> None:
     _, metrics = chunk
-    summary = ppo.summarize(metrics)
+    summary = summarize(metrics)
     assert summary["steps"] == 2 * SMALL.steps_per_update
     assert 0 < summary["entropy"] <= np.log(5) + 1e-6
     np.testing.assert_allclose(summary["action_share"].sum(), 1)
-    pooled = ppo.summarize({name: x[:, None] for name, x in metrics.items()}, axis=(0, 1))
+    pooled = summarize({name: x[:, None] for name, x in metrics.items()}, axis=(0, 1))
     np.testing.assert_allclose(pooled["entropy"], summary["entropy"])
 
 
 def test_settings_are_checked_all_at_once() -> None:
     wrong = ppo.PPOConfig(num_envs=10, minibatches=0, gamma=1.5, encoder="lstm")
-    with pytest.raises(ValueError, match="minibatches.*encoder.*gamma"):
+    with pytest.raises(ValueError, match=r"minibatches.*encoder.*gamma"):
         wrong.check()
     with pytest.raises(ValueError, match="minibatches: must divide the 10 envs"):
         ppo.PPOConfig(num_envs=10, minibatches=4).check()
