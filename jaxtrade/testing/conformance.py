@@ -13,7 +13,8 @@ import numpy as np
 from gymnax.environments import environment
 from gymnax.environments import spaces as gymnax_spaces
 
-from jaxtrade.envs.base import EnvParams, EnvState, TradingEnv
+from jaxtrade.envs.base import TradingEnv
+from jaxtrade.envs.state import EnvParams, EnvState
 from jaxtrade.testing.comparison import (
     assert_same,
     assert_same_kinds,

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxtrade.envs.base import EnvParams, EnvState, TradingEnv
+from jaxtrade.envs.base import TradingEnv
+from jaxtrade.envs.state import EnvParams, EnvState
 from jaxtrade.testing.comparison import assert_same
 
 Array = jax.Array
