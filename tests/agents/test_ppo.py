@@ -40,7 +40,9 @@ def test_the_first_minibatch_sees_the_policy_that_acted(chunk: Any) -> None:
     assert float(metrics["loss_kl"][0]) >= 0
 
 
-@pytest.mark.parametrize(("encoder", "lanes"), [("mlp", 64), ("conv", 16)])
+@pytest.mark.parametrize(
+    ("encoder", "lanes"), [("mlp", 64), pytest.param("conv", 16, marks=pytest.mark.slow)]
+)
 def test_both_ways_of_encoding_give_the_same_policy(small: Small, encoder: str, lanes: int) -> None:
     # 500 bars: with 192 steps in an update windows are gathered while collecting, with 768 every
     # bar is encoded in advance. Learning always gathers.
@@ -108,6 +110,7 @@ def test_seeds_side_by_side_are_the_seeds_alone(small: Small) -> None:
         np.testing.assert_array_equal(both.lanes.state.bar[seed], alone.lanes.state.bar)
 
 
+@pytest.mark.slow
 def test_whole_runs_can_be_swept(small: Small) -> None:
     train = ppo.make_train(small.env, SMALL, 1, small.normalizer)
     rates = jnp.array([0.0, 1e-3])
