@@ -56,14 +56,14 @@ def assert_same(
 
     Args:
       tolerance: of float leaves, relative to the larger of the value, 1 and its scale.
-      scales: end of a leaf's name -> what the value is a small rest of.
+      scales: part of a leaf's name -> what the value is a small rest of.
     """
     assert_same_kinds(what, expected, got, remedy)
     for (name, value), other in zip(named(expected), jax.tree.leaves(got), strict=True):
         a, b = np.asarray(value), np.asarray(other)
         same = (a == b) | ((a != a) & (b != b))
         if tolerance and np.issubdtype(a.dtype, np.floating):
-            scale = max([1.0, *(v for end, v in (scales or {}).items() if name.endswith(end))])
+            scale = max([1.0, *(v for part, v in (scales or {}).items() if part in name)])
             scale = np.maximum(np.maximum(np.abs(a), np.abs(b)), scale)
             same |= np.abs(a - b) <= tolerance * scale
         if not np.all(same):

@@ -30,6 +30,7 @@ Array = jax.Array
 
 # Values that say "none" by being NaN; everything else is finite.
 _MAY_BE_NAN = ("fill_price", "exit_price", "closed_cash", "last_level")
+_RETURNED = ("obs", "state", "reward", "terminated", "truncated", "info")
 _ADDED_BY_STEP = ("terminated", "truncated", "final_observation")
 _LANES = 8
 _CUTS = 3
@@ -292,7 +293,8 @@ def _check_lanes(probe: Probe) -> None:
     )
     for i, (before, alone) in enumerate(lanes):
         remedy = "a lane must compute what a single environment computes"
-        probe.assert_close(f"lane {i} under vmap", alone, _row(out, i), remedy, before)
+        for name, one, lane in zip(_RETURNED, alone, _row(out, i), strict=True):
+            probe.assert_close(f"lane {i} under vmap", {name: one}, {name: lane}, remedy, before)
 
 
 def _row(tree: Any, i: int) -> Any:
@@ -314,7 +316,10 @@ def _check_sweep(probe: Probe) -> None:
             raise AssertionError(message) from error
         for i, fee in enumerate(fees):
             alone, _ = probe.step_env(probe.key, start, action, params.replace(fee=fee))
-            probe.assert_close(f"fee {fee:g} in a sweep", alone, _row(swept, i), remedy, start)
+            names = [name for name in _RETURNED if name != "truncated"]
+            for name, one, lane in zip(names, alone, _row(swept, i), strict=True):
+                what = f"fee {fee:g} in a sweep"
+                probe.assert_close(what, {name: one}, {name: lane}, remedy, start)
         account, bar = swept[1].account, swept[1].bar
         traded = np.all(account.quantity != 0)
         if (

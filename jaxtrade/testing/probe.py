@@ -125,12 +125,10 @@ class Probe:
         """Equal up to what another program may move (offline.md, "Vectorised conveniences")."""
         leverage = float(self.params.leverage)
         notional = float(state.initial_equity) * leverage
-        reward = self.env.config.reward
-        in_money = not isinstance(reward, str) or reward == "pnl"
         # What is left of larger sums: cash, cost and equity of the notional, a return of the
-        # leverage.
+        # leverage. Other rewards are money, or ratios that enlarge the rounding of a return.
         scales = dict.fromkeys(("cash", "cost", "equity"), notional)
-        scales["reward"] = notional if in_money else leverage
+        scales["reward"] = leverage if self.env.config.reward == "log_return" else notional
         tolerance = 1e-12 if self.params.fee.dtype == jnp.float64 else 2e-6
         assert_same(what, expected, got, remedy, tolerance=tolerance, scales=scales)
 
