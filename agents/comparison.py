@@ -23,10 +23,10 @@ COLUMNS = (
     ("total_return", "return", "{:+.2%}"),
     ("sharpe_ratio", "Sharpe\nannual", "{:+.2f}"),
     ("sortino_ratio", "Sortino\nannual", "{:+.2f}"),
-    ("max_drawdown", "max draw-\ndown", "{:.2%}"),
+    ("max_drawdown", "max\ndrawdn", "{:.2%}"),
     ("calmar_ratio", "Calmar", "{:+.2f}"),
     ("num_trades", "trades", "{:.0f}"),
-    ("turnover", "turnover", "{:.1f}"),
+    ("turnover", "turn-\nover", "{:.1f}"),
     ("costs", "costs\npaid", "{:,.0f}"),
 )
 
@@ -108,14 +108,26 @@ def _metrics(records: Sequence[Record], frame: Any) -> dict[str, list[float]]:
 
 def print_table(comparison: Comparison, title: str, console: Any) -> None:
     """Print the rows with rich; of several values the median, lowest and highest."""
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("policy")
+    # Fits 80 columns.
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption="* without costs",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("policy", no_wrap=True)
     for _, heading, _ in COLUMNS:
         table.add_column(heading, justify="right")
-    for name, metrics in comparison.metrics.items():
+    for row, metrics in comparison.metrics.items():
         count = len(next(iter(metrics.values())))
+        name = row.replace(" (no costs)", " *")
         if count == 1:
             table.add_row(name, *(pattern.format(metrics[key][0]) for key, _, pattern in COLUMNS))
             continue
