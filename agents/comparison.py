@@ -20,13 +20,13 @@ from jaxtrade.metrics import summarize
 
 # Metric, heading, format of one number.
 COLUMNS = (
-    ("total_return", "return", "{:+.2%}"),
-    ("sharpe_ratio", "Sharpe\nannual", "{:+.2f}"),
-    ("sortino_ratio", "Sortino\nannual", "{:+.2f}"),
-    ("max_drawdown", "max\ndrawdn", "{:.2%}"),
-    ("calmar_ratio", "Calmar", "{:+.2f}"),
+    ("total_return", "return", "{:+.1%}"),
+    ("sharpe_ratio", "Sharpe\nannual", "{:+.1f}"),
+    ("sortino_ratio", "Sortino\nannual", "{:+.1f}"),
+    ("max_drawdown", "max\ndrawdn", "{:.1%}"),
+    ("calmar_ratio", "Calmar", "{:+.1f}"),
     ("num_trades", "trades", "{:.0f}"),
-    ("turnover", "turn-\nover", "{:.1f}"),
+    ("turnover", "turn-\nover", "{:,.0f}"),
     ("costs", "costs\npaid", "{:,.0f}"),
 )
 
