@@ -116,7 +116,7 @@ def print_table(comparison: Comparison, title: str, console: Any) -> None:
         title=title,
         title_justify="left",
         title_style="bold",
-        caption="* without costs",
+        caption="* without costs; of several (n): median, lowest, highest",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -132,7 +132,7 @@ def print_table(comparison: Comparison, title: str, console: Any) -> None:
             table.add_row(name, *(pattern.format(metrics[key][0]) for key, _, pattern in COLUMNS))
             continue
         for label, of, style in (
-            (f"{name}, median of {count}", np.median, None),
+            (f"{name} ({count})", np.median, None),
             ("  lowest", np.min, "dim"),
             ("  highest", np.max, "dim"),
         ):
