@@ -1,4 +1,4 @@
-"""Bar lengths: every accepted spelling, one canonical form (offline.md, "Time frames")."""
+"""Bar lengths: every accepted spelling, one canonical form (docs/semantics.md, "Time frames")."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def trace(
       ``cash``, ``quantity``, ``entry_price``, ``liquidation_price`` (0 when none), ``equity``,
       ``held_bars``, ``account_state`` [T + 1, 6] and, with ``observations``, each window by its
       key. Per step (T rows): ``reward``, ``terminated``, ``truncated`` and the step record
-      (offline.md, "Records"). And ``leverage`` ().
+      (docs/semantics.md, "Records"). And ``leverage`` ().
 
     Raises:
       ValueError: for an action outside the action space, a start that is no bar with a bar after

@@ -51,6 +51,19 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_sections_that_the_code_points_at_exist() -> None:
+    page = (PROJECT / "docs" / "semantics.md").read_text(encoding="utf-8")
+    sections = set(re.findall(r"^## (.+)$", page, re.MULTILINE))
+    pointer = re.compile(r'docs/semantics\.md,\s+("[^"]+"(?:(?:,| and)\s+"[^"]+")*)')
+    found = 0
+    for source in (*PROJECT.glob("jaxtrade/**/*.py"), *PROJECT.glob("tests/**/*.py")):
+        for cited in pointer.findall(source.read_text(encoding="utf-8")):
+            names = set(re.findall(r'"([^"]+)"', cited))
+            assert names <= sections, f"{source.name} points at {sorted(names - sections)}"
+            found += len(names)
+    assert found > 20
+
+
 def test_configuration_table_is_complete_and_right() -> None:
     page = (PROJECT / "docs" / "environments.md").read_text(encoding="utf-8")
     section = page.partition("## Configuration")[2].partition("\n## ")[0]

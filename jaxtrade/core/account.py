@@ -73,7 +73,7 @@ def equity(account: Account, price: Array, terms: Terms) -> Array:
 def liquidation_price(account: Account, terms: Terms) -> Array:
     """Price at which the margin is down to maintenance; 0 when flat or in spot.
 
-    Long ``E * (1 - 1/L + m)``, short ``E * (1 + 1/L - m)`` (offline.md, "Liquidation").
+    Long ``E * (1 - 1/L + m)``, short ``E * (1 + 1/L - m)`` (docs/semantics.md, "Liquidation").
     """
     if terms.spot:
         return jnp.zeros_like(account.entry_price)

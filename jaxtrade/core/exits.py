@@ -60,7 +60,7 @@ def pass_bar(
     active: Array | bool = True,
     brackets: bool = True,
 ) -> tuple[Account, Exit]:
-    """Let one bar act on whatever is held (offline.md, "What a bar does to a position").
+    """Let one bar act on whatever is held (docs/semantics.md, "What a bar does to a position").
 
     Order of events: a target the bar opens beyond (``target_first_on_gap``), liquidation unless a
     nearer stop is touched first, stop, target. All touches are inclusive; at most one exit.

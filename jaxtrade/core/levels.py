@@ -2,7 +2,7 @@
 
 ``abs(level)`` is the fraction of equity committed as margin and entry fee together, so the
 exposure is about ``abs(level) * leverage``; the sign is the side. A level that is already held is
-left alone, however far the price has drifted (offline.md, "Fractional levels").
+left alone, however far the price has drifted (docs/semantics.md, "Fractional levels").
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Rules:
 
     @classmethod
     def reference(cls) -> Rules:
-        """How the recorded reference trajectories behave (offline.md, "Rules")."""
+        """How the recorded reference trajectories behave (docs/semantics.md, "Rules")."""
         return cls(
             slippage_side="symmetric",
             exit_slippage=False,
@@ -108,7 +108,7 @@ class Terms:
         """Terms in which a margin-call threshold (NaN = none) replaces the maintenance rate.
 
         A threshold t asks for liquidation at (margin + unrealised) / margin = t, which is a
-        maintenance rate of t / leverage (offline.md, "Liquidation").
+        maintenance rate of t / leverage (docs/semantics.md, "Liquidation").
         """
         rate = jnp.where(
             jnp.isnan(margin_call_threshold),
@@ -130,7 +130,7 @@ def slack(dtype: jnp.dtype) -> float:
 
 
 def order_price(base: Array, side: Array, draw: Array, costs: Costs, rules: Rules) -> Array:
-    """Price an order executes at (offline.md, "Order price").
+    """Price an order executes at (docs/semantics.md, "Order price").
 
     Args:
       base: [...] un-slipped price.

@@ -184,7 +184,7 @@ class TradingMechanics(Generic[Config]):
     def transition(
         self, state: EnvState, action: Array, draw: Array, params: EnvParams
     ) -> tuple[EnvState, Array, Array, dict[str, Array]]:
-        """One step without randomness and without reset (offline.md, "One step, exact order").
+        """One step without randomness or reset (docs/semantics.md, "One step, exact order").
 
         From the last bar, or from a wiped-out account, nothing happens: account and bar stay and
         the reward is 0.
@@ -194,7 +194,7 @@ class TradingMechanics(Generic[Config]):
           draw: () uniform in [0, 1) that prices this step's fills.
 
         Returns: next state, reward () in the run's float dtype, terminated () bool, and the step
-          record (offline.md, "Records").
+          record (docs/semantics.md, "Records").
         """
         market, rules = params.market, self.config.rules
         costs, terms = self._costs(params), self.terms(params)

@@ -1,4 +1,7 @@
-"""Rows to bars: grid, aggregation, repair, visibility (offline.md, "Bars and visibility")."""
+"""Rows to bars: grid, aggregation, repair, visibility.
+
+See docs/semantics.md, "Bars and visibility".
+"""
 
 from __future__ import annotations
 
@@ -121,7 +124,8 @@ def execution(bars: Bars) -> tuple[Bars, Gaps]:
     """Every bin from the first known close to the last bar, repaired; and what was repaired.
 
     An empty bin becomes a flat bar at the last close with volume 0; the fields of an incomplete bar
-    are filled in the order of offline.md, "Repair of execution bars". Complete bars are unchanged.
+    are filled in the order that docs/semantics.md, "Bars and visibility", gives. Complete bars are
+    unchanged.
     """
     if len(bars) == 0:
         return bars, Gaps(0, 0, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""Causal feature tables, one per time frame (offline.md, "Features").
+"""Causal feature tables, one per time frame (docs/semantics.md, "Features").
 
 A feature set is ``"default"``, ``"ohlcv"``, a function ``fn(bars) -> DataFrame`` or an object with
 ``fit(bars) -> fn``. Row i may depend on rows up to i only; what is fitted sees the training range

@@ -1,6 +1,7 @@
-"""Rows in: read a frame or a file and check it completely (offline.md, "Data and validation").
+"""Rows in: read a frame or a file and check it completely.
 
-Nothing is sorted, merged, dropped or renamed on the way: a frame is either right or refused.
+See docs/semantics.md, "Data and validation". Nothing is sorted, merged, dropped or renamed on the
+way: a frame is either right or refused.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ class Market:
             other numeric columns are seen by feature functions only.
           time_frames, window_sizes: observation frames and rows per window (one size serves all).
           execute_on: length of the execution bars; need not be an observation frame.
-          features: feature set, or one per frame (offline.md, "Features").
+          features: feature set, or one per frame (docs/semantics.md, "Features").
           rules: ``nan_prices`` and ``partial_bars`` are read.
           fit_until: end of the training range; needed by fitted feature sets only.
 

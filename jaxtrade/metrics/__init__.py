@@ -3,7 +3,7 @@
 An equity curve is ``equity`` [n + 1]: the value before the first step and after each of n steps.
 Every function is a reduction of one curve, runs under ``jit`` and ``vmap`` (over many curves of one
 length) and computes in the dtype of its input. A NaN in the input gives NaN, also for counts, which
-are therefore floats. Scaling the curve changes no ratio. Definitions: offline.md, "Metrics".
+are therefore floats. Scaling the curve changes no ratio. Definitions: docs/semantics.md, "Metrics".
 
 ``ppy`` is the number of periods (steps) in a year, or a `TimeFrame`: markets are taken to be open
 all year, so hours are 8760.

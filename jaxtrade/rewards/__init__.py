@@ -8,7 +8,7 @@ dict of weights, a pair) into one.
 The dtype of a reward is that of ``x.equity_before``; the carry is typed like ``params.cash_low``.
 All of it runs under ``jit``, ``vmap`` and ``lax.scan``, in float32 and float64. Divisors and the
 arguments of roots and logarithms are made safe before they are used, so that neither a value nor a
-gradient becomes NaN or infinite. Definitions: offline.md, "Rewards".
+gradient becomes NaN or infinite. Definitions: docs/semantics.md, "Rewards".
 """
 
 from jaxtrade.rewards.configuration import NAMES, resolve, weighted_sum

@@ -122,7 +122,7 @@ class Probe:
     def assert_close(
         self, what: str, expected: Any, got: Any, remedy: str, state: EnvState
     ) -> None:
-        """Equal up to what another program may move (offline.md, "Vectorised conveniences")."""
+        """Equal up to what another program may move (docs/semantics.md, "Precision")."""
         leverage = float(self.params.leverage)
         notional = float(state.initial_equity) * leverage
         # What is left of larger sums: cash, cost and equity of the notional, a return of the

@@ -1,4 +1,7 @@
-"""What a bar does to a position: the worked tables of offline.md 14 and 16."""
+"""What a bar does to a position: the worked tables of the semantics.
+
+See docs/semantics.md, "Liquidation" and "What a bar does to a position".
+"""
 
 from __future__ import annotations
 

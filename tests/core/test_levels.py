@@ -1,4 +1,7 @@
-"""Fractional levels and order execution (offline.md 10, 11.3, 13)."""
+"""Fractional levels and order execution.
+
+See docs/semantics.md, "Account", "Order price" and "Fractional levels".
+"""
 
 from __future__ import annotations
 

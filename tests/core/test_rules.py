@@ -1,4 +1,4 @@
-"""Rules and order prices (offline.md 3, 11.1)."""
+"""Rules and order prices (docs/semantics.md, "Rules" and "Order price")."""
 
 from __future__ import annotations
 
