@@ -178,8 +178,11 @@ class TradingMechanics(Generic[Config]):
         """``state``, or a fresh one where ``done`` (bool ()); see `fresh_state` for the draws."""
         fresh = self.fresh_state(start_bits, cash_draw, params)
         following = jax.tree.map(lambda a, b: jax.lax.select(done, a, b), fresh, state)
-        # Read at the bar selected: reading at every possible start would cost a cache miss a lane.
-        return following.replace(price=close_price(params.market, following.bar))
+        return following.replace(
+            account=self._with_brackets_of(state.account, following.account),
+            # Read at the bar selected: reading at every possible start costs a cache miss a lane.
+            price=close_price(params.market, following.bar),
+        )
 
     def transition(
         self, state: EnvState, action: Array, draw: Array, params: EnvParams
@@ -285,13 +288,21 @@ class TradingMechanics(Generic[Config]):
     def _settle(self, account: Account, before: Account, active: Array) -> Account:
         """Count the bar, and undo what a step that does nothing must not touch."""
         aged = accounts.age(account, before)
-        none = jnp.zeros_like(account.stop_price)
+        return self._with_brackets_of(
+            before,
+            dataclasses.replace(
+                aged,
+                held_bars=jnp.where(active, aged.held_bars, before.held_bars),
+                last_level=jnp.where(active, aged.last_level, before.last_level),
+            ),
+        )
+
+    def _with_brackets_of(self, before: Account, account: Account) -> Account:
+        """Pass leaves that this environment never writes through, so that loops need not."""
+        if self.has_brackets:
+            return account
         return dataclasses.replace(
-            aged,
-            held_bars=jnp.where(active, aged.held_bars, before.held_bars),
-            last_level=jnp.where(active, aged.last_level, before.last_level),
-            stop_price=aged.stop_price if self.has_brackets else none,
-            target_price=aged.target_price if self.has_brackets else none,
+            account, stop_price=before.stop_price, target_price=before.target_price
         )
 
     def _wiped(self, equity: Array, state: EnvState) -> Array:
