@@ -102,7 +102,7 @@ def collect(
     """Run the policy for S steps in every lane, with auto-reset.
 
     Args:
-      env: key-free environment: ``fresh_state``, ``transition``, ``observe``, ``is_truncated``.
+      env: key-free environment: ``restarted``, ``transition``, ``observe``, ``is_truncated``.
       act: observation [N, ...] -> (logits [N, A], value [N]).
 
     Returns: the lanes after the rollout, its transitions, and metrics: ``steps``, ``episodes``,
@@ -112,7 +112,7 @@ def collect(
       ``action_counts`` [A], ``nonfinite``. What an environment does not record stays 0.
     """
     advance = jax.vmap(env.transition, in_axes=(0, 0, 0, None))
-    fresh_states = jax.vmap(env.fresh_state, in_axes=(0, 0, None))
+    restarted = jax.vmap(env.restarted, in_axes=(0, 0, 0, 0, None))
     is_truncated = jax.vmap(env.is_truncated, in_axes=(0, None))
 
     def step(lanes: Lanes, draw: Draws) -> tuple[Lanes, tuple[Transitions, dict[str, Array]]]:
@@ -125,8 +125,7 @@ def collect(
         truncated = is_truncated(stepped, params)
         done = terminated | truncated
         reward = reward.astype(jnp.float32)
-        fresh = fresh_states(draw.start, draw.cash, params)
-        state = jax.tree.map(lambda new, old: _select(done, new, old), fresh, stepped)
+        state = restarted(done, stepped, draw.start, draw.cash, params)
         episode_return = lanes.episode_return + reward
         metrics, peak = _measure(lanes, stepped, info, terminated, truncated)
         metrics |= {
@@ -154,10 +153,6 @@ def collect(
 
     lanes, (transitions, metrics) = jax.lax.scan(step, lanes, draws)
     return lanes, transitions, _reduce(metrics)
-
-
-def _select(done: Array, new: Array, old: Array) -> Array:
-    return jnp.where(done.reshape(done.shape + (1,) * (old.ndim - done.ndim)), new, old)
 
 
 def _measure(

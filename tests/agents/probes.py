@@ -59,6 +59,12 @@ class Probe:
         shown = jnp.where(start_bits & 1, 1.0, -1.0).astype(jnp.float32)
         return ProbeState(time=jnp.int32(0), shown=shown)
 
+    def restarted(
+        self, done: Array, state: ProbeState, start_bits: Array, cash_draw: Array, params: Any
+    ) -> ProbeState:
+        fresh = self.fresh_state(start_bits, cash_draw, params)
+        return jax.tree.map(lambda new, old: jnp.where(done, new, old), fresh, state)
+
     def observe(self, key: Any, state: ProbeState, action: Any, params: Any) -> dict[str, Array]:
         # Of an endless reward the clock is hidden: its value must not depend on it.
         time = jnp.where(params.number == 5, 1, state.time)

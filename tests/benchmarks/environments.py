@@ -8,6 +8,8 @@ Loops, never quoted for one another:
 - ``step``: ``lax.scan`` over the vmapped ``env.step``, one key per lane split inside the loop.
 - ``rollout``: ``lax.scan`` over ``env.transition`` and ``env.restarted`` with the draws supplied,
   as a learner runs it.
+- ``sharded``: the ``rollout`` loop with its lanes spread over all devices by ``shard_map``; on a
+  CPU the benchmark makes one device per core. Lanes are independent, so the program is the same.
 - ``call``: one jitted, vmapped ``env.step`` per Python iteration, every output returned, the final
   observation among them.
 
@@ -25,16 +27,18 @@ from typing import Any
 import gymnax
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxtrade import SequentialTradingEnv, SequentialTradingEnvConfig
 from jaxtrade.market import Market
 from tests.benchmarks.timing import Measurement, measure, spread
 
-LANES = (1, 64, 1024, 4096, 16384)
+LANES = (1, 64, 1024, 4096, 16384, 32768)
 CARTPOLE_LANES = 2048
 CARTPOLE_STEPS = 1000
-_STEPS = {1: 4000, 64: 2000, 1024: 500, 4096: 200, 16384: 100}
-_CALLS = {1: 500, 64: 500, 1024: 200, 4096: 100, 16384: 50}
+_STEPS = {1: 4000, 64: 2000, 1024: 500, 4096: 200, 16384: 100, 32768: 50}
+_CALLS = {1: 500, 64: 500, 1024: 200, 4096: 100, 16384: 50, 32768: 25}
 # Below this a repeat runs the program several times, in seconds.
 _TARGET = 0.25
 
@@ -60,7 +64,7 @@ def configuration(observation: str) -> SequentialTradingEnvConfig:
 
 
 def cartpole(repeats: int) -> Iterator[dict[str, Any]]:
-    """CartPole of gymnax: a random policy inside the loop (the yardstick), and the ``step`` loop."""
+    """CartPole: a random policy inside the loop (the yardstick), and the ``step`` loop."""
     env, params = gymnax.make("CartPole-v1")
     lanes, steps = CARTPOLE_LANES, CARTPOLE_STEPS
     for loop, (run, arguments) in {
@@ -84,6 +88,10 @@ def trading(market: Market, lanes: tuple[int, ...], repeats: int) -> Iterator[di
             run, arguments = _rollout_loop(env, params, count, steps)
             measured = measure(run, *arguments, repeats=repeats, target_seconds=_TARGET)
             yield _row(observation, "rollout", count, steps, measured)
+            if count >= 1024 and len(jax.devices()) > 1:
+                run, arguments = _sharded(run, arguments)
+                measured = measure(run, *arguments, repeats=repeats, target_seconds=_TARGET)
+                yield _row(observation, "sharded", count, steps, measured)
         if observation == "dict":
             for count in lanes:
                 yield _call_row(env, params, count, repeats)
@@ -177,6 +185,30 @@ def _rollout_loop(env: Any, params: Any, lanes: int, steps: int) -> tuple[Any, t
         return jax.lax.scan(body, (observation, state), inputs)
 
     return run, (observation, state, inputs, params)
+
+
+def _sharded(run: Any, arguments: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+    """The rollout loop over a one-dimensional mesh of all devices; the market is on each."""
+    mesh = jax.make_mesh((len(jax.devices()),), ("env",))
+    observation, state, inputs, params = arguments
+    lanes, steps_lanes, everywhere = P("env"), P(None, "env"), P()
+    trees = (
+        jax.tree.map(lambda _: lanes, observation),
+        jax.tree.map(lambda _: lanes, state),
+        jax.tree.map(lambda _: steps_lanes, inputs),
+        jax.tree.map(lambda _: everywhere, params),
+    )
+    sharded = jax.shard_map(
+        run,
+        mesh=mesh,
+        in_specs=trees,
+        out_specs=((trees[0], trees[1]), (steps_lanes, steps_lanes)),
+        check_vma=False,
+    )
+    placed = jax.tree.map(
+        lambda leaf, spec: jax.device_put(leaf, NamedSharding(mesh, spec)), arguments, trees
+    )
+    return sharded, placed
 
 
 def _call_row(env: Any, params: Any, lanes: int, repeats: int) -> dict[str, Any]:

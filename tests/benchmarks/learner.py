@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from agents.networks import count_parameters
-from agents.ppo import PPO, PPOConfig, train_chunk
+from agents.networks import Normalizer, count_parameters
+from agents.ppo import PPO, PPOConfig, start, train_chunk
 from jaxtrade import SequentialTradingEnv
 from jaxtrade.market import Market
 from tests.benchmarks.environments import configuration
@@ -26,9 +26,7 @@ def ppo(market: Market, repeats: int) -> dict[str, Any]:
     env = SequentialTradingEnv(market, configuration("index"))
     learner, params = PPO.create(env, config), env.default_params
     traced = config.traced()
-    state = jax.jit(lambda key, params: learner.init(key, config, params))(
-        jax.random.key(0), params
-    )
+    state = start(learner, jax.random.key(0), traced, params, Normalizer.fit(market))
 
     begin = time.perf_counter()
     lowered = train_chunk.lower(state, traced, params, learner=learner, length=UPDATES)
