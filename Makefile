@@ -24,10 +24,10 @@ demo: $(VENV)/.runtime
 
 test: lint
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.dev
-	@$(BIN)/python -m pytest -q -m slow --durations=5
+	@$(BIN)/python -m pytest -q -m slow -n 2 --dist loadfile --durations=5
 
 lint: $(VENV)/.dev
 	@echo "== ruff"

@@ -296,7 +296,7 @@ EVERY = [
 ]
 
 
-@pytest.mark.parametrize("reward", EVERY, ids=str)
+@pytest.mark.parametrize("reward", EVERY, ids=range(len(EVERY)))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_gradient_is_nan(reward: Any, dtype: str) -> None:
     """Constant equity, a loss of everything, and zeros everywhere give finite gradients."""
@@ -329,7 +329,7 @@ def test_no_gradient_is_nan(reward: Any, dtype: str) -> None:
             assert all(np.isfinite(slope).all() for slope in slopes)
 
 
-@pytest.mark.parametrize("reward", EVERY, ids=str)
+@pytest.mark.parametrize("reward", EVERY, ids=range(len(EVERY)))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_carries_keep_structure_and_dtype(reward: Any, dtype: str) -> None:
     with jax.enable_x64(dtype == "float64"):
