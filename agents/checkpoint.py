@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 
 from agents.ppo import PPOConfig
 from jaxtrade.bundle import describe_actions, describe_features, hash_of, versions
+from jaxtrade.files import atomic_write
 
 _MANIFEST = "manifest.json"
 # Written down for the reader; a difference is no reason to refuse.
@@ -207,16 +207,8 @@ def _compare(path: Path, saved: dict[str, Any], current: dict[str, Any]) -> None
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON through a temporary file: an existing file is replaced whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(value, stream, indent=1, sort_keys=True)
-            stream.write("\n")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_write(path) as stream:
+        stream.write((json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
 
 @contextlib.contextmanager

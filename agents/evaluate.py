@@ -18,7 +18,7 @@ import numpy as np
 from agents.networks import ACCOUNT_STATE, ActorCritic
 from jaxtrade import baselines
 from jaxtrade.market.windows import windows
-from jaxtrade.tracing import record_steps
+from jaxtrade.tracing import joined, record_steps
 
 Array = jax.Array
 Record = dict[str, np.ndarray]
@@ -26,7 +26,6 @@ Record = dict[str, np.ndarray]
 Chooser = Callable[[Any, Mapping[str, Array], Array], Array]
 
 COST_DRAW = 0.5
-_NANOSECONDS_PER_MINUTE = 60_000_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,11 +107,7 @@ def run(
         params = params.replace(max_steps_in_episode=jnp.asarray(length, jnp.int32))
         rows = _run(env, choose, variables, params, draws)
         rows = jax.tree.map(np.asarray, rows)
-    minutes = np.asarray(market.open_minute)
-    leverage = np.float64(env.config.leverage)
-    return [
-        _record(jax.tree.map(lambda x, k=k: x[k], rows), minutes, leverage) for k in range(count)
-    ]
+    return [joined(env, market, jax.tree.map(lambda x, k=k: x[k], rows)) for k in range(count)]
 
 
 @partial(jax.jit, static_argnames=("env", "choose"))
@@ -134,23 +129,6 @@ def _run(env: Any, choose: Chooser, variables: Any, params: Any, draws: Array) -
         alone = one(jax.tree.map(lambda x: x[0], variables), draws[0])
         return jax.tree.map(lambda x: x[None], alone)
     return jax.vmap(one)(variables, draws)
-
-
-def _record(rows: Any, minutes: np.ndarray, leverage: np.float64) -> Record:
-    """Join the first state with those reached and cut at the first done."""
-    first, later, steps = rows
-    done = steps["terminated"] | steps["truncated"]
-    length = int(done.argmax()) + 1 if done.any() else done.size
-    states = {
-        name: np.concatenate([first[name][None], values[:length]]) for name, values in later.items()
-    }
-    bars = states.pop("bar")
-    return {
-        "bar_time": minutes[bars].astype(np.int64) * _NANOSECONDS_PER_MINUTE,
-        **states,
-        **{name: values[:length] for name, values in steps.items()},
-        "leverage": leverage,
-    }
 
 
 def hold_record(record: Record) -> Record:

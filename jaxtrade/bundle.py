@@ -18,7 +18,6 @@ import io
 import json
 import os
 import struct
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +26,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax import export
+
+from jaxtrade.files import atomic_write
 
 Array = jax.Array
 
@@ -230,23 +231,13 @@ class Bundle:
             "members": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
         }
         text = json.dumps(manifest, indent=1, sort_keys=True).encode()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
-        )
-        try:
-            with os.fdopen(handle, "wb") as file:
-                with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-                    for name, data in {_MANIFEST: text, **members}.items():
-                        # A fixed date: the same policy gives the same bytes.
-                        archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with (
+            atomic_write(path) as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            for name, data in {_MANIFEST: text, **members}.items():
+                # A fixed date: the same policy gives the same bytes.
+                archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
         return path
 
     @classmethod

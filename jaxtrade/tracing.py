@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -17,10 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrade.core import account as accounts
+from jaxtrade.files import atomic_write
 
 if TYPE_CHECKING:
     from jaxtrade.envs.base import TradingEnv
     from jaxtrade.envs.state import EnvParams, EnvState
+    from jaxtrade.market.market import Market
 
 Array = jax.Array
 
@@ -81,9 +81,13 @@ def trace(
         if draws is None:
             draws = _draws(key, actions.size)
         rows = _run(env, params, state, *_padded(actions, draws), observations)
-        rows = jax.tree.map(np.asarray, rows)
-        leverage = np.asarray(params.leverage)
-    return _record(env, rows, actions.size, leverage)
+        first, later, steps = jax.tree.map(np.asarray, rows)
+        # Without the padding of the actions.
+        later, steps = jax.tree.map(lambda values: values[: actions.size], (later, steps))
+    return {
+        **joined(env, env.market, (first, later, steps)),
+        "leverage": np.asarray(params.leverage, np.float64),
+    }
 
 
 def _reset(env: TradingEnv[Any], params: EnvParams, bar: int | None, key: Array | None) -> EnvState:
@@ -195,22 +199,26 @@ def _run(
     return first, rows, steps
 
 
-def _record(
-    env: TradingEnv[Any], rows: Any, length: int, leverage: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Cut the scan's rows at the first done and join row 0 with the states reached."""
+def joined(env: TradingEnv[Any], market: Market, rows: Any) -> dict[str, np.ndarray]:
+    """The record of an episode from the rows of `record_steps`, as NumPy arrays.
+
+    Row 0 is joined with the states reached, and everything is cut at the first done.
+
+    Args:
+      market: host market that the episode ran on. rows: (row 0, later rows, steps).
+    """
     first, later, steps = rows
-    done = (steps["terminated"] | steps["truncated"])[:length]
-    length = int(done.argmax()) + 1 if done.any() else length
+    done = steps["terminated"] | steps["truncated"]
+    length = int(done.argmax()) + 1 if done.any() else done.size
     states = {
         name: np.concatenate([first[name][None], values[:length]]) for name, values in later.items()
     }
-    minutes = np.asarray(env.market.open_minute)[states.pop("bar")].astype(np.int64)
+    minutes = np.asarray(market.open_minute)[states.pop("bar")].astype(np.int64)
     return {
         "bar_time": minutes * _NANOSECONDS_PER_MINUTE,
         **states,
         **{name: values[:length] for name, values in steps.items()},
-        "leverage": leverage,
+        "leverage": np.float64(env.config.leverage),
     }
 
 
@@ -252,7 +260,8 @@ def command(argv: list[str]) -> int:
         float64=given.float64,
         observations=given.observations,
     )
-    write_npz(Path(given.out), record)
+    with atomic_write(given.out) as stream:
+        np.savez_compressed(stream, allow_pickle=False, **record)
     steps = record["reward"].size
     print(f"{given.out}: {steps} steps, final equity {record['equity'][-1]:.6g}")
     return 0
@@ -273,15 +282,3 @@ def _read_array(path: str) -> np.ndarray:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path}: cannot be read: {error}.") from error
-
-
-def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write compressed arrays through a temporary file: an existing file is replaced or kept."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

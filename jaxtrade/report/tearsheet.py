@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jaxtrade.files import atomic_write
 from jaxtrade.report.figures import compare_equity, figure_bytes, render_history
 
 if TYPE_CHECKING:
@@ -202,14 +203,8 @@ def write_report(
         verdict = judge(table_rows, _days(records), subject)
     text = _page(title, verdict, table_rows, records, details)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with atomic_write(path) as stream:
+        stream.write(text.encode())
     return path
 
 
