@@ -203,6 +203,6 @@ def _between(market: Any, start: str | None, end: str | None) -> Any:
 
 def demo(argv: Sequence[str]) -> int:
     """Train on bundled EUR/USD hours with costs, and show the held-out part honestly."""
-    from agents.demo import run
+    from agents.demo import settings
 
-    return run(argv)
+    return _train(settings(argv))

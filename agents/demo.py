@@ -5,24 +5,29 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agents.settings import Settings
 
 
-def run(argv: Sequence[str]) -> int:
+def settings(argv: Sequence[str]) -> Settings:
     """Train several seeds on EUR/USD hours with costs and compare them on the held-out part."""
     parser = argparse.ArgumentParser(
-        prog="jaxtrade demo", description=run.__doc__, epilog="example: jaxtrade demo --seeds 8"
+        prog="jaxtrade demo",
+        description=settings.__doc__,
+        epilog="example: jaxtrade demo --seeds 8",
     )
     parser.add_argument("--seeds", type=int, default=8, help="policies trained side by side")
     parser.add_argument("--total-steps", type=int, default=1_200_000, help="steps of each seed")
     parser.add_argument("--out", default="runs", help="folder that holds run folders")
     parser.add_argument("--name", default=None, help="run folder; default: demo, demo-2, ...")
     given = parser.parse_args(list(argv))
-    from agents.cli import _train
     from agents.ppo import PPOConfig
     from agents.settings import RunSettings, Settings
     from jaxtrade.envs.sequential import SequentialTradingEnvConfig
 
-    settings = Settings(
+    return Settings(
         run=RunSettings(
             frame="eurusd_1h",
             split=("0.8",),
@@ -56,7 +61,6 @@ def run(argv: Sequence[str]) -> int:
             gamma=0.98,
         ),
     )
-    return _train(settings)
 
 
 def _free_name(out: Path) -> str:
