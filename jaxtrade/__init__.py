@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from jaxtrade.core.rules import Rules as Rules
     from jaxtrade.envs import SequentialTradingEnv as SequentialTradingEnv
     from jaxtrade.envs import SequentialTradingEnvConfig as SequentialTradingEnvConfig
+    from jaxtrade.envs import SequentialTradingEnvSLTP as SequentialTradingEnvSLTP
+    from jaxtrade.envs import SequentialTradingEnvSLTPConfig as SequentialTradingEnvSLTPConfig
     from jaxtrade.envs import VectorizedSequentialTradingEnv as VectorizedSequentialTradingEnv
+    from jaxtrade.envs import (
+        VectorizedSequentialTradingEnvSLTP as VectorizedSequentialTradingEnvSLTP,
+    )
     from jaxtrade.envs.registry import make as make
     from jaxtrade.market import Market as Market
     from jaxtrade.report.figures import render_history as render_history
@@ -33,8 +38,11 @@ _EXPORTS = {
     "Rules": "jaxtrade.core.rules",
     "SequentialTradingEnv": "jaxtrade.envs",
     "SequentialTradingEnvConfig": "jaxtrade.envs",
+    "SequentialTradingEnvSLTP": "jaxtrade.envs",
+    "SequentialTradingEnvSLTPConfig": "jaxtrade.envs",
     "TimeFrame": "jaxtrade.timeframe",
     "VectorizedSequentialTradingEnv": "jaxtrade.envs",
+    "VectorizedSequentialTradingEnvSLTP": "jaxtrade.envs",
     "make": "jaxtrade.envs.registry",
     "render_history": "jaxtrade.report.figures",
     "trace": "jaxtrade.tracing",

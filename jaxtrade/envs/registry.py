@@ -9,6 +9,7 @@ from typing import Any
 import gymnax
 
 from jaxtrade.envs.base import TradingEnv
+from jaxtrade.envs.bracket import SequentialTradingEnvSLTP, SequentialTradingEnvSLTPConfig
 from jaxtrade.envs.config import TradingEnvConfig
 from jaxtrade.envs.sequential import SequentialTradingEnv, SequentialTradingEnvConfig
 
@@ -25,6 +26,9 @@ class Entry:
 REGISTRY: dict[str, Entry] = {
     "SequentialTradingEnv": Entry(
         SequentialTradingEnv, SequentialTradingEnvConfig, "jaxtrade/Sequential-v0"
+    ),
+    "SequentialTradingEnvSLTP": Entry(
+        SequentialTradingEnvSLTP, SequentialTradingEnvSLTPConfig, "jaxtrade/SequentialSLTP-v0"
     ),
 }
 

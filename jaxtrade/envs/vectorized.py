@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade.envs.base import TradingEnv
+from jaxtrade.envs.bracket import SequentialTradingEnvSLTP, SequentialTradingEnvSLTPConfig
 from jaxtrade.envs.config import is_count
 from jaxtrade.envs.sequential import SequentialTradingEnv, SequentialTradingEnvConfig
 from jaxtrade.envs.state import EnvParams, EnvState
@@ -79,3 +80,17 @@ class VectorizedSequentialTradingEnv(VectorizedTradingEnv):
         check: bool = False,
     ) -> None:
         super().__init__(SequentialTradingEnv(frame, config, check=check), num_envs)
+
+
+class VectorizedSequentialTradingEnvSLTP(VectorizedTradingEnv):
+    """`SequentialTradingEnvSLTP` over ``num_envs`` lanes."""
+
+    def __init__(
+        self,
+        frame: Any,
+        config: SequentialTradingEnvSLTPConfig | None = None,
+        *,
+        num_envs: int = 64,
+        check: bool = False,
+    ) -> None:
+        super().__init__(SequentialTradingEnvSLTP(frame, config, check=check), num_envs)

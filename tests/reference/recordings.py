@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxtrade import Rules, SequentialTradingEnv, SequentialTradingEnvConfig, trace
+from jaxtrade import (
+    Rules,
+    SequentialTradingEnv,
+    SequentialTradingEnvConfig,
+    SequentialTradingEnvSLTP,
+    SequentialTradingEnvSLTPConfig,
+    trace,
+)
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "reference"
 
@@ -105,6 +112,24 @@ def sequential(recording: Recording) -> SequentialTradingEnv:
         **shared_config(recording), action_levels=tuple(recording.config["action_levels"])
     )
     return SequentialTradingEnv(frame(recording.config["dataset"]), config)
+
+
+BRACKET_FIELDS = (
+    "stoploss_levels",
+    "takeprofit_levels",
+    "include_hold_action",
+    "include_close_action",
+    "lock_position_until_sltp",
+    "trade_mode",
+    "position_fraction",
+    "quantity_per_trade",
+)
+
+
+def sequential_sltp(recording: Recording) -> SequentialTradingEnvSLTP:
+    fields = {name: recording.config[name] for name in BRACKET_FIELDS}
+    config = SequentialTradingEnvSLTPConfig(**shared_config(recording), **fields)
+    return SequentialTradingEnvSLTP(frame(recording.config["dataset"]), config)
 
 
 def replay(env: Any, recording: Recording, *, float64: bool, **options: Any) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""The recorded `sequential_sltp` trajectories replay in float64 to 1e-9, brackets included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.reference import recordings
+
+RUNS = recordings.entries("sequential_sltp")
+EXACT = ("bar_time", "held_bars", "event", "exit_kind", "terminated", "truncated")
+SIDES = {None: 0, "long": 1, "short": -1, "close": 2}
+
+pytestmark = [
+    pytest.mark.skipif(
+        not RUNS, reason="needs ../shared/reference (recorded trajectories), which is absent"
+    ),
+    pytest.mark.filterwarnings("ignore:data gaps"),
+    pytest.mark.filterwarnings("ignore:time frame"),
+]
+
+
+def test_every_recording_is_there():
+    assert len(RUNS) == 34
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run["id"])
+def test_replays_in_float64(run):
+    recording = recordings.load(run)
+    env = recordings.sequential_sltp(recording)
+    table = env.action_table
+    recorded_table = recording.config["action_table"]
+    assert table.sides == tuple(SIDES[side] for side, _, _ in recorded_table)
+    brackets = [(stop or 0, target or 0) for _, stop, target in recorded_table]
+    np.testing.assert_allclose(
+        list(zip(table.stops, table.targets, strict=True)), brackets, rtol=1e-15
+    )
+
+    ours = recordings.replay(env, recording, float64=True)
+    theirs = recordings.recorded(recording, len(recording.arrays["step_action"]))
+    assert len(ours["reward"]) == len(theirs["reward"])
+    for name, values in theirs.items():
+        if name in EXACT:
+            np.testing.assert_array_equal(ours[name], values, err_msg=name)
+        else:
+            np.testing.assert_allclose(ours[name], values, rtol=1e-9, atol=1e-9, err_msg=name)
+    held = theirs["quantity"] != 0  # the recordings keep stale brackets while flat
+    for name, theirs_name in (
+        ("stop_price", "state_stop_loss"),
+        ("target_price", "state_take_profit"),
+    ):
+        np.testing.assert_allclose(
+            ours[name][held], recording.arrays[theirs_name][held], rtol=1e-9, err_msg=name
+        )
+        assert (ours[name][~held] == 0).all()
