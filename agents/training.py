@@ -25,10 +25,9 @@ from agents.networks import Normalizer
 from agents.settings import RunSettings, Settings
 from jaxtrade.envs import SequentialTradingEnv
 from jaxtrade.market import Market, datasets
+from jaxtrade.market.frame import NS_PER_MINUTE
 
 CONFIG, PROGRESS, CHECKPOINTS = "config.json", "progress.jsonl", "checkpoints"
-
-_NANOSECONDS_PER_MINUTE = 60_000_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +111,7 @@ def _instant(market: Market, text: str) -> int:
     first, last = int(market.first), int(market.last)
     bar = first + round(fraction * (last - first))
     minutes = int(np.asarray(market.open_minute)[bar]) + market.spec.execute_on.minutes
-    return minutes * _NANOSECONDS_PER_MINUTE
+    return minutes * NS_PER_MINUTE
 
 
 def _date(text: str) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxtrade.core import account as accounts
 from jaxtrade.files import atomic_write
+from jaxtrade.market.frame import NS_PER_MINUTE
 
 if TYPE_CHECKING:
     from jaxtrade.envs.base import TradingEnv
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 Array = jax.Array
 
-_NANOSECONDS_PER_MINUTE = 60_000_000_000
 _DETERMINISTIC_DRAW = 0.5
 
 
@@ -215,7 +215,7 @@ def joined(env: TradingEnv[Any], market: Market, rows: Any) -> dict[str, np.ndar
     }
     minutes = np.asarray(market.open_minute)[states.pop("bar")].astype(np.int64)
     return {
-        "bar_time": minutes * _NANOSECONDS_PER_MINUTE,
+        "bar_time": minutes * NS_PER_MINUTE,
         **states,
         **{name: values[:length] for name, values in steps.items()},
         "leverage": np.float64(env.config.leverage),
@@ -242,14 +242,11 @@ def command(argv: list[str]) -> int:
     parser.add_argument("--out", required=True, help=".npz file to write")
     given = parser.parse_args(argv)
 
-    from jaxtrade.envs.registry import REGISTRY, make
+    from jaxtrade.envs.registry import find
 
     fields = _read_json(given.config) if given.config else {}
-    if given.env in REGISTRY:
-        config = REGISTRY[given.env].config.from_dict(fields)
-        env = REGISTRY[given.env].env(given.frame, config)
-    else:
-        env = make(given.env, given.frame)  # raises with the nearest name
+    entry = find(given.env)
+    env = entry.env(given.frame, entry.config.from_dict(fields))
     key = None if given.seed is None else jax.random.key(given.seed)
     record = trace(
         env,

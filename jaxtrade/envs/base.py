@@ -29,12 +29,12 @@ class TradingEnv(TradingMechanics[Config], environment.Environment[EnvState, Env
 
     Args:
       frame: DataFrame or file of rows (see `jaxtrade.market`), or a ready `Market`.
-      config: the configuration.
+      config: the configuration; None = the defaults of ``config_class``.
       check: raise for an action outside the action space wherever its value is known (outside
         `jit`); inside `jit` such actions are clamped.
     """
 
-    def __init__(self, frame: Any, config: Config, *, check: bool = False) -> None:
+    def __init__(self, frame: Any, config: Config | None = None, *, check: bool = False) -> None:
         super().__init__(frame, config)
         self.check = check
 

@@ -109,16 +109,8 @@ class SequentialTradingEnvSLTP(TradingEnv[SequentialTradingEnvSLTPConfig]):
       13
     """
 
+    config_class = SequentialTradingEnvSLTPConfig
     has_brackets = True
-
-    def __init__(
-        self,
-        frame: Any,
-        config: SequentialTradingEnvSLTPConfig | None = None,
-        *,
-        check: bool = False,
-    ) -> None:
-        super().__init__(frame, config or SequentialTradingEnvSLTPConfig(), check=check)
 
     @property
     def action_table(self) -> ActionTable:
@@ -130,21 +122,19 @@ class SequentialTradingEnvSLTP(TradingEnv[SequentialTradingEnvSLTPConfig]):
         """Number of discrete actions."""
         return len(self.action_table)
 
-    def _execute(
+    def _decide(
         self,
         account: Account,
         action: Array,
         base: Array,
         draw: Array,
-        blocked: Array,
         costs: Costs,
         terms: Terms,
-    ) -> tuple[Account, trade.Fill]:
+    ) -> trade.Order:
         config = self.config
-        row = self.action_table.row(action, account.cash.dtype)
-        order = brackets.decide(
+        return brackets.decide(
             account,
-            row,
+            self.action_table.row(action, account.cash.dtype),
             base,
             draw,
             costs,
@@ -153,4 +143,3 @@ class SequentialTradingEnvSLTP(TradingEnv[SequentialTradingEnvSLTPConfig]):
             config.sizing,
             lock=config.lock_position_until_sltp,
         )
-        return trade.apply(account, order, costs, terms, blocked=blocked)

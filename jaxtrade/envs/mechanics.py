@@ -30,17 +30,19 @@ Config = TypeVar("Config", bound=TradingEnvConfig)
 class TradingMechanics(Generic[Config]):
     """The key-free pieces of an environment: pure functions of state, action, draws and parameters.
 
-    A subclass says how its action becomes an order (`_execute`) and what its actions are.
+    A subclass says how its action becomes an order (`_decide`) and what its actions are.
 
     Args:
       frame: DataFrame or file of rows (see `jaxtrade.market`), or a ready `Market`.
-      config: the configuration.
+      config: the configuration; None = the defaults of ``config_class``.
     """
 
-    def __init__(self, frame: Any, config: Config) -> None:
-        self.config = config
+    config_class: type[Config]
+
+    def __init__(self, frame: Any, config: Config | None = None) -> None:
+        self.config: Config = self.config_class() if config is None else config
         self.market = frame if isinstance(frame, Market) else self._build_market(frame)
-        _check_market(self.market, config)
+        _check_market(self.market, self.config)
         self._prepare()
 
     def _prepare(self) -> None:
@@ -218,8 +220,9 @@ class TradingMechanics(Generic[Config]):
             base = bar[0]
             blocked = blocked | exits.liquidated_by(account, base, terms)
         equity_before = fence(equity_before, terms)
-        account, fill = self._execute(account, action, base, draw, blocked, costs, terms)
-        account = fence(account, terms)
+        order = self._decide(account, action, base, draw, costs, terms)
+        account, fill = trade.apply(account, order, costs, terms, blocked=blocked)
+        account = fence(self._remember(account, action, fill), terms)
         event = jnp.where(active, fill.event, 0)
         quantity = account.quantity
         account, exit_ = exits.pass_bar(
@@ -317,17 +320,21 @@ class TradingMechanics(Generic[Config]):
 
     has_brackets = False
 
-    def _execute(
+    def _decide(
         self,
         account: Account,
         action: Array,
         base: Array,
         draw: Array,
-        blocked: Array,
         costs: Costs,
         terms: Terms,
-    ) -> tuple[Account, trade.Fill]:
+    ) -> trade.Order:
         raise NotImplementedError
+
+    def _remember(self, account: Account, action: Array, fill: trade.Fill) -> Account:
+        """What the account keeps of an action once its order was carried out."""
+        del action, fill
+        return account
 
     def _clamped(self, action: Array, params: EnvParams) -> Array:
         return jnp.clip(jnp.asarray(action, jnp.int32), 0, self.num_actions - 1)

@@ -33,6 +33,19 @@ REGISTRY: dict[str, Entry] = {
 }
 
 
+def find(name: str) -> Entry:
+    """The entry of a registered environment.
+
+    Raises:
+      ValueError: for an unknown name, with the nearest known one.
+    """
+    if name not in REGISTRY:
+        near = difflib.get_close_matches(name, REGISTRY, n=1)
+        hint = f" did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"make: unknown environment {name!r};{hint} Known: {', '.join(REGISTRY)}.")
+    return REGISTRY[name]
+
+
 def make(name: str, frame: Any, **fields: Any) -> TradingEnv[Any]:
     """Build a registered environment from a frame (or `Market`) and configuration fields.
 
@@ -45,11 +58,7 @@ def make(name: str, frame: Any, **fields: Any) -> TradingEnv[Any]:
     Raises:
       ValueError: for an unknown name, with the nearest known one.
     """
-    if name not in REGISTRY:
-        near = difflib.get_close_matches(name, REGISTRY, n=1)
-        hint = f" did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"make: unknown environment {name!r};{hint} Known: {', '.join(REGISTRY)}.")
-    entry = REGISTRY[name]
+    entry = find(name)
     return entry.env(frame, entry.config(**fields))
 
 

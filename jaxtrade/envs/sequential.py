@@ -95,14 +95,7 @@ class SequentialTradingEnv(TradingEnv[SequentialTradingEnvConfig]):
       ((10, 5), (6,))
     """
 
-    def __init__(
-        self,
-        frame: Any,
-        config: SequentialTradingEnvConfig | None = None,
-        *,
-        check: bool = False,
-    ) -> None:
-        super().__init__(frame, config or SequentialTradingEnvConfig(), check=check)
+    config_class = SequentialTradingEnvConfig
 
     @property
     def continuous(self) -> bool:
@@ -123,23 +116,25 @@ class SequentialTradingEnv(TradingEnv[SequentialTradingEnvConfig]):
         """`Discrete(A)`, or `Box(-1, 1, ())` with continuous actions."""
         return spaces.Box(-1.0, 1.0, ()) if self.continuous else super().action_space(params)
 
-    def _execute(
+    def _decide(
         self,
         account: Account,
         action: Array,
         base: Array,
         draw: Array,
-        blocked: Array,
         costs: Costs,
         terms: Terms,
-    ) -> tuple[Account, trade.Fill]:
-        rules = self.config.rules
-        level = action
-        if not self.continuous:
-            level = jnp.asarray(self.levels, account.cash.dtype)[action]
-        order = levels.decide(account, level, base, draw, costs, terms, rules)
-        account, fill = trade.apply(account, order, costs, terms, blocked=blocked)
-        return levels.remember(account, level, fill, rules), fill
+    ) -> trade.Order:
+        level = self._level(action, account)
+        return levels.decide(account, level, base, draw, costs, terms, self.config.rules)
+
+    def _remember(self, account: Account, action: Array, fill: trade.Fill) -> Account:
+        return levels.remember(account, self._level(action, account), fill, self.config.rules)
+
+    def _level(self, action: Array, account: Account) -> Array:
+        if self.continuous:
+            return action
+        return jnp.asarray(self.levels, account.cash.dtype)[action]
 
     def _clamped(self, action: Array, params: EnvParams) -> Array:
         if self.continuous:
