@@ -20,8 +20,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from agents.ppo import PPOConfig
-from jaxtrade.bundle import describe_actions, describe_features, hash_of, versions
+from agents.learner import LearnerConfig
+from jaxtrade.bundle import describe_features, hash_of, versions
 from jaxtrade.files import atomic_write
 
 _MANIFEST = "manifest.json"
@@ -36,10 +36,10 @@ _REMEDY = {
 }
 
 
-def learner_settings(config: PPOConfig) -> dict[str, Any]:
+def learner_settings(config: LearnerConfig) -> dict[str, Any]:
     """JSON form of the learner's settings."""
     settings = {}
-    for name in PPOConfig.__dataclass_fields__:
+    for name in LearnerConfig.__dataclass_fields__:
         value = getattr(config, name)
         settings[name] = list(value) if isinstance(value, tuple) else value
     return settings
@@ -55,9 +55,9 @@ def fingerprint(market: Any) -> dict[str, Any]:
     return {"first": first, "last": last, "bars": market.num_bars, "sha256": digest.hexdigest()}
 
 
-def manifest_of(env: Any, config: PPOConfig, market: Any, seeds: list[int]) -> dict[str, Any]:
+def manifest_of(env: Any, config: LearnerConfig, market: Any, seeds: list[int]) -> dict[str, Any]:
     """What a checkpoint of this run belongs to; JSON-able."""
-    actions = describe_actions(env)
+    actions = env.action_description()
     return {
         "learner": {**learner_settings(config), "seeds": seeds},
         "environment": {"name": env.name, **env.config.to_dict()},

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from agents.checkpoint import learner_settings
 from agents.ppo import PPOConfig
-from jaxtrade.envs.config import OBSERVATIONS, TradingEnvConfig
+from jaxtrade.envs.config import OBSERVATIONS
 from jaxtrade.envs.sequential import ACTIONS, SequentialTradingEnvConfig
 
 
@@ -240,7 +240,7 @@ def _section(name: str, owner: type, types: Mapping[str, Any]) -> type:
     import tyro
 
     hints = typing.get_type_hints(owner)
-    notes = {**field_notes(TradingEnvConfig), **field_notes(owner)}
+    notes = {k: v for base in reversed(owner.__mro__) for k, v in field_notes(base).items()}
     fields = []
     for field in dataclasses.fields(owner):
         note = " ".join(
@@ -255,9 +255,9 @@ def _section(name: str, owner: type, types: Mapping[str, Any]) -> type:
 
 def field_notes(owner: type) -> dict[str, str]:
     """Field name -> its text in the "Attributes:" part of a class docstring."""
-    text = (owner.__doc__ or "").partition("Attributes:")[2].partition("\n\n")[0]
+    text = (owner.__dict__.get("__doc__") or "").partition("Attributes:")[2].partition("\n\n")[0]
     text = " ".join(text.split())
-    names = "|".join(owner.__dataclass_fields__)  # type: ignore[attr-defined]  # a dataclass
+    names = "|".join(getattr(owner, "__dataclass_fields__", ()))
     start = rf"(?:^| )((?:{names})(?:, (?:{names}))*): "
     pieces = re.split(start, text)[1:]
     notes = {}

@@ -14,7 +14,7 @@ def summarize(metrics: dict[str, Array], axis: int | tuple[int, ...] = 0) -> dic
     """Means of one chunk, formed on the host from its sums and counts.
 
     Args:
-      metrics: of `ppo.train_chunk`. axis: the update axis (and the seed axis, to pool seeds).
+      metrics: of `learner.train_chunk`. axis: the update axis (and the seed axis, to pool seeds).
     """
     total = {
         name: np.asarray(x, np.float64).max(axis)

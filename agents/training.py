@@ -19,6 +19,7 @@ import jax
 import numpy as np
 import pandas as pd
 
+from agents import learner as learning
 from agents import ppo, summary
 from agents.checkpoint import Checkpoints, interruptible, manifest_of, write_json
 from agents.networks import Normalizer
@@ -173,10 +174,10 @@ def total_updates(settings: Settings) -> int:
 
 
 def start_state(prepared: Prepared) -> ppo.TrainState:
-    """State before the first update, seeds side by side ([K, ...], see `ppo.start`)."""
+    """State before the first update, seeds side by side ([K, ...], see `learning.start`)."""
     keys = jax.vmap(jax.random.key)(np.asarray(prepared.seeds, np.uint32))
     config = prepared.settings.learner.traced()
-    return ppo.start(prepared.learner, keys, config, prepared.params, prepared.normalizer)
+    return learning.start(prepared.learner, keys, config, prepared.params, prepared.normalizer)
 
 
 def train(
@@ -212,7 +213,7 @@ def train(
             return Finished(state, False, history)
         announce("compiling (about 10 s; a second run is quicker) ...")
         begin = time.perf_counter()
-        lowered = ppo.train_chunk.lower(
+        lowered = learning.train_chunk.lower(
             state, config, prepared.params, learner=learner, length=length
         )
         compiled = lowered.compile()

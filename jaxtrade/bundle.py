@@ -55,15 +55,6 @@ def describe_features(spec: Any) -> dict[str, Any]:
     }
 
 
-def describe_actions(env: Any) -> dict[str, Any]:
-    """What each action index means in an environment (in spot a negative level means flat)."""
-    return {
-        "environment": env.name,
-        "levels": [float(level) for level in env.levels],
-        "spot": bool(env.config.spot),
-    }
-
-
 def versions() -> dict[str, str]:
     """Installed versions of the packages a policy was made with."""
     found = {}
@@ -103,7 +94,7 @@ class Bundle:
       observation_shapes: key -> shape of one observation.
       environment, config: name of the environment and its configuration in JSON form.
       features, feature_hash: what the policy sees (`describe_features`).
-      actions, action_hash: what its outputs mean (`describe_actions`).
+      actions, action_hash: what its outputs mean (`TradingEnv.action_description`).
       network: settings of the network. metrics: of its evaluation. details: anything about the
         training that is worth keeping. versions: packages it was made with.
 
@@ -146,7 +137,7 @@ class Bundle:
           policy: observation batch of mode "dict" -> logits [B, A].
         """
         shapes = {**env.window_shapes, "account_state": (6,)}
-        actions = describe_actions(env)
+        actions = env.action_description()
         return cls(
             artifact=export_policy(policy, shapes),
             parameters=dict(parameters),
@@ -165,7 +156,8 @@ class Bundle:
     @property
     def num_actions(self) -> int:
         """Number of actions the policy chooses between."""
-        return len(self.actions["levels"])
+        rows = self.actions.get("levels", self.actions.get("rows", ()))
+        return len(rows)
 
     @functools.cached_property
     def _exported(self) -> export.Exported:
@@ -209,7 +201,7 @@ class Bundle:
                 f"bundle: made for another feature set: {_difference(self.features, theirs)}; "
                 "build the environment from bundle.config, or train a policy for this one"
             )
-        actions = describe_actions(env)
+        actions = env.action_description()
         if hash_of(actions) != self.action_hash:
             raise ValueError(
                 f"bundle: made for another action table: {_difference(self.actions, actions)}; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -16,17 +16,17 @@ from jaxtrade.envs.base import TradingEnv
 from jaxtrade.envs.config import TradingEnvConfig, is_number
 
 Array = jax.Array
+Bracket = TypeVar("Bracket", bound="BracketTradingEnvConfig")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SequentialTradingEnvSLTPConfig(TradingEnvConfig):
-    """Configuration of `SequentialTradingEnvSLTP`: the fields of `TradingEnvConfig` and these.
+class BracketTradingEnvConfig(TradingEnvConfig):
+    """What every environment with bracket actions is configured by, besides `TradingEnvConfig`.
 
     Attributes:
       stoploss_levels: fractions of the entry price, each in (-1, 0), at least one.
       takeprofit_levels: fractions of the entry price, each > 0 and, in futures, < 1.
       include_hold_action, include_close_action: whether the table starts with HOLD and CLOSE.
-      lock_position_until_sltp: a held position waits for its stop or target.
       trade_mode: "fractional", "notional" or "quantity", in any case.
       position_fraction: fraction of equity per position, in (0, 1]; fractional mode only.
       quantity_per_trade: quote units (notional) or base units (quantity) per position, > 0.
@@ -36,7 +36,6 @@ class SequentialTradingEnvSLTPConfig(TradingEnvConfig):
     takeprofit_levels: tuple[float, ...] = (0.05, 0.1, 0.2)
     include_hold_action: bool = True
     include_close_action: bool = False
-    lock_position_until_sltp: bool = False
     trade_mode: str = "fractional"
     position_fraction: float = 1.0
     quantity_per_trade: float = 0.001
@@ -87,30 +86,31 @@ class SequentialTradingEnvSLTPConfig(TradingEnvConfig):
             raise ValueError(f"quantity_per_trade: must be > 0; got {quantity}.")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequentialTradingEnvSLTPConfig(BracketTradingEnvConfig):
+    """Configuration of `SequentialTradingEnvSLTP`: the fields above and these.
+
+    Attributes:
+      lock_position_until_sltp: a held position waits for its stop or target.
+    """
+
+    lock_position_until_sltp: bool = False
+
+
 def _numbers(values: Any) -> bool:
     fits = isinstance(values, tuple | list | np.ndarray) and len(values) > 0
     return fits and all(is_number(value) for value in values)
 
 
-class SequentialTradingEnvSLTP(TradingEnv[SequentialTradingEnvSLTPConfig]):
-    """Open brackets and let the bars resolve them, in spot or leveraged futures.
+class BracketTradingEnv(TradingEnv[Bracket]):
+    """What the environments with bracket actions share: the table and what a row orders."""
 
-    - **Action**: ``Discrete(A)``, a row of ``action_table``: hold, close, or a side with its stop
-      and target. The held direction is ignored, the opposite one closes and reverses.
-    - **Observation**, **reward**, **end**, **state**, **parameters**: as `SequentialTradingEnv`.
-
-    Example:
-      >>> from jaxtrade import SequentialTradingEnvSLTP, SequentialTradingEnvSLTPConfig
-      >>> from jaxtrade.market import datasets
-      >>> config = SequentialTradingEnvSLTPConfig(
-      ...     leverage=5, stoploss_levels=(-0.02, -0.05), takeprofit_levels=(0.03, 0.06, 0.1)
-      ... )
-      >>> SequentialTradingEnvSLTP(datasets.load("eurusd_1h"), config).num_actions
-      13
-    """
-
-    config_class = SequentialTradingEnvSLTPConfig
     has_brackets = True
+
+    @property
+    def locks(self) -> bool:
+        """Whether a held position waits for its stop or target, whatever the action."""
+        return False
 
     @property
     def action_table(self) -> ActionTable:
@@ -121,6 +121,26 @@ class SequentialTradingEnvSLTP(TradingEnv[SequentialTradingEnvSLTPConfig]):
     def num_actions(self) -> int:
         """Number of discrete actions."""
         return len(self.action_table)
+
+    def action_description(self) -> dict[str, Any]:
+        """Rows of the table (side, stop, target), their hash, and whether the account is spot."""
+        table = self.action_table
+        rows = zip(table.sides, table.stops, table.targets, strict=True)
+        return {
+            "kind": "brackets",
+            "rows": [list(row) for row in rows],
+            "hash": table.hash,
+            "spot": bool(self.config.spot),
+        }
+
+    def action_for(self, side: int) -> int | None:
+        """The widest bracket on ``side``; for side 0 CLOSE, or HOLD where there is no CLOSE."""
+        table = self.action_table
+        if side == 0:
+            without = [a for a in (brackets.CLOSE, brackets.HOLD) if a in table.sides]
+            return table.sides.index(without[0]) if without else None
+        rows = [k for k, one in enumerate(table.sides) if one == side]
+        return max(rows, key=lambda k: (abs(table.stops[k]), abs(table.targets[k])), default=None)
 
     def _decide(
         self,
@@ -141,5 +161,30 @@ class SequentialTradingEnvSLTP(TradingEnv[SequentialTradingEnvSLTPConfig]):
             terms,
             config.rules,
             config.sizing,
-            lock=config.lock_position_until_sltp,
+            lock=self.locks,
         )
+
+
+class SequentialTradingEnvSLTP(BracketTradingEnv[SequentialTradingEnvSLTPConfig]):
+    """Open brackets and let the bars resolve them, in spot or leveraged futures.
+
+    - **Action**: ``Discrete(A)``, a row of ``action_table``: hold, close, or a side with its stop
+      and target. The held direction is ignored, the opposite one closes and reverses.
+    - **Observation**, **reward**, **end**, **state**, **parameters**: as `SequentialTradingEnv`.
+
+    Example:
+      >>> from jaxtrade import SequentialTradingEnvSLTP, SequentialTradingEnvSLTPConfig
+      >>> from jaxtrade.market import datasets
+      >>> config = SequentialTradingEnvSLTPConfig(
+      ...     leverage=5, stoploss_levels=(-0.02, -0.05), takeprofit_levels=(0.03, 0.06, 0.1)
+      ... )
+      >>> SequentialTradingEnvSLTP(datasets.load("eurusd_1h"), config).num_actions
+      13
+    """
+
+    config_class = SequentialTradingEnvSLTPConfig
+
+    @property
+    def locks(self) -> bool:
+        """Whether a held position waits for its stop or target, whatever the action."""
+        return self.config.lock_position_until_sltp

@@ -319,6 +319,24 @@ class TradingMechanics(Generic[Config]):
         raise NotImplementedError
 
     has_brackets = False
+    # Whether the action is a number in [-1, 1] instead of an index.
+    continuous = False
+
+    def action_description(self) -> dict[str, Any]:
+        """What the actions mean, JSON-able: equal for environments whose policies are exchangeable.
+
+        ``{"kind": "levels", "levels": [...]}``, ``{"kind": "continuous"}`` or
+        ``{"kind": "brackets", "rows": [[side, stop, target], ...], "hash": ...}``, each with
+        ``"spot"``.
+        """
+        raise NotImplementedError
+
+    def action_for(self, side: int) -> int | float | None:
+        """The action that asks for the largest position on ``side`` (+1 or -1), or for none (0).
+
+        None where the environment has no such action.
+        """
+        raise NotImplementedError
 
     def _decide(
         self,

@@ -98,7 +98,7 @@ class SequentialTradingEnv(TradingEnv[SequentialTradingEnvConfig]):
     config_class = SequentialTradingEnvConfig
 
     @property
-    def continuous(self) -> bool:
+    def continuous(self) -> bool:  # type: ignore[override]  # a constant of the other environments
         """Whether the action is a number instead of an index."""
         return self.config.action == "continuous"
 
@@ -115,6 +115,24 @@ class SequentialTradingEnv(TradingEnv[SequentialTradingEnvConfig]):
     def action_space(self, params: EnvParams | None = None) -> Any:
         """`Discrete(A)`, or `Box(-1, 1, ())` with continuous actions."""
         return spaces.Box(-1.0, 1.0, ()) if self.continuous else super().action_space(params)
+
+    def action_description(self) -> dict[str, Any]:
+        """The kind of action, the level of each index, and whether the account is spot."""
+        spot = bool(self.config.spot)
+        if self.continuous:
+            return {"kind": "continuous", "spot": spot}
+        return {"kind": "levels", "levels": self.levels.tolist(), "spot": spot}
+
+    def action_for(self, side: int) -> int | float | None:
+        """The action of the outermost level on ``side``, of level 0 for side 0; else None."""
+        if self.continuous:
+            return None if side < 0 and self.config.spot else float(side)
+        levels = self.levels
+        if side == 0:
+            return int(np.argmax(levels == 0)) if (levels == 0).any() else None
+        best = int(np.argmax(levels * side))
+        exists = levels[best] * side > 0 and not (side < 0 and self.config.spot)
+        return best if exists else None
 
     def _decide(
         self,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from agents import learner as learning
 from agents import ppo
 from agents.networks import Normalizer
 from jaxtrade import SequentialTradingEnv, SequentialTradingEnvConfig
@@ -66,13 +67,13 @@ class Small(NamedTuple):
 
     def start(self, seed: int = 0) -> ppo.TrainState:
         """A new state, safe to donate."""
-        return ppo.start(
+        return learning.start(
             self.learner, jax.random.key(seed), self.config.traced(), self.params, self.normalizer
         )
 
     def chunk(self, state: ppo.TrainState, length: int = 2) -> tuple[ppo.TrainState, Any]:
         """``length`` updates."""
-        return ppo.train_chunk(
+        return learning.train_chunk(
             state, self.config.traced(), self.params, learner=self.learner, length=length
         )
 

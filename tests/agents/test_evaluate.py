@@ -12,6 +12,7 @@ import pytest
 
 import jaxtrade
 from agents import evaluate, policies
+from agents import learner as learning
 from agents.comparison import caveat, compare
 from jaxtrade import SequentialTradingEnv, baselines
 from tests.agents.conftest import SMALL, Small, config, hours
@@ -19,10 +20,8 @@ from tests.agents.conftest import SMALL, Small, config, hours
 
 @pytest.fixture(scope="module")
 def trained(small: Small) -> Any:
-    from agents import ppo
-
     keys = jax.vmap(jax.random.key)(jnp.arange(3))
-    state = ppo.start(small.learner, keys, SMALL.traced(), small.params, small.normalizer)
+    state = learning.start(small.learner, keys, SMALL.traced(), small.params, small.normalizer)
     return small.env.market.split("2024-01-16")[1], evaluate.variables_of(state)
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from agents import learner as learning
 from agents import ppo
 from agents.summary import summarize
 from jaxtrade import SequentialTradingEnv
@@ -48,8 +49,10 @@ def test_both_ways_of_encoding_give_the_same_policy(small: Small, encoder: str, 
     # bar is encoded in advance. Learning always gathers.
     wide = SMALL.replace(encoder=encoder, num_envs=lanes)
     learner = ppo.PPO.create(small.env, wide)
-    state = ppo.start(learner, jax.random.key(0), wide.traced(), small.params, small.normalizer)
-    _, metrics = ppo.train_chunk(state, wide.traced(), small.params, learner=learner, length=1)
+    state = learning.start(
+        learner, jax.random.key(0), wide.traced(), small.params, small.normalizer
+    )
+    _, metrics = learning.train_chunk(state, wide.traced(), small.params, learner=learner, length=1)
     assert float(metrics["first_ratio_deviation_max"].max()) < 1e-5
 
 
@@ -87,12 +90,12 @@ def test_a_chunk_is_traced_once_whatever_the_numbers() -> None:
     settings = ppo.PPOConfig(num_envs=4, rollout_steps=3, minibatches=1, hidden_sizes=(4,))
     learner = ppo.PPO.create(env, settings)
     params = probes.params_of(probes.MATCH)
-    state = ppo.start(learner, jax.random.key(0), settings.traced(), params)
+    state = learning.start(learner, jax.random.key(0), settings.traced(), params)
     Counting.traces = 0
     seen = []
     for rate in (1e-3, 1e-2, 1):
         traced = settings.replace(learning_rate=rate).traced()
-        state, _ = ppo.train_chunk(state, traced, params, learner=learner, length=2)
+        state, _ = learning.train_chunk(state, traced, params, learner=learner, length=2)
         seen.append(Counting.traces)
     assert seen[0] >= 1
     assert seen == [seen[0]] * 3
@@ -100,7 +103,7 @@ def test_a_chunk_is_traced_once_whatever_the_numbers() -> None:
 
 def test_seeds_side_by_side_are_the_seeds_alone(small: Small) -> None:
     keys = jax.vmap(jax.random.key)(jnp.arange(2))
-    both = ppo.start(small.learner, keys, SMALL.traced(), small.params, small.normalizer)
+    both = learning.start(small.learner, keys, SMALL.traced(), small.params, small.normalizer)
     both, metrics = small.chunk(both)
     assert metrics["steps"].shape == (2, 2)
     for seed in range(2):
@@ -112,7 +115,7 @@ def test_seeds_side_by_side_are_the_seeds_alone(small: Small) -> None:
 
 @pytest.mark.slow
 def test_whole_runs_can_be_swept(small: Small) -> None:
-    train = ppo.make_train(small.env, SMALL, 1, small.normalizer)
+    train = learning.make_train(small.learner, SMALL, 1, small.normalizer)
     rates = jnp.array([0.0, 1e-3])
     axes = jax.tree.map(lambda _: None, SMALL).replace(learning_rate=0)
     sweep = jax.jit(jax.vmap(train, in_axes=(None, None, axes)))
@@ -137,7 +140,9 @@ def test_a_nan_in_the_features_is_counted(small: Small) -> None:
     tables = tuple(table.at[200:].set(jnp.nan) for table in small.params.market.features)
     broken = small.params.replace(market=dataclasses.replace(small.params.market, features=tables))
     state = small.start()
-    _, metrics = ppo.train_chunk(state, SMALL.traced(), broken, learner=small.learner, length=2)
+    _, metrics = learning.train_chunk(
+        state, SMALL.traced(), broken, learner=small.learner, length=2
+    )
     assert summarize(metrics)["nonfinite"] > 0
 
 
@@ -153,7 +158,7 @@ def test_a_summary_is_means_of_sums(small: Small, chunk: Any) -> None:
 
 def test_settings_are_checked_all_at_once() -> None:
     wrong = ppo.PPOConfig(num_envs=10, minibatches=0, gamma=1.5, encoder="lstm")
-    with pytest.raises(ValueError, match=r"minibatches.*encoder.*gamma"):
+    with pytest.raises(ValueError, match=r"gamma.*encoder.*minibatches"):
         wrong.check()
     with pytest.raises(ValueError, match="minibatches: must divide the 10 envs"):
         ppo.PPOConfig(num_envs=10, minibatches=4).check()

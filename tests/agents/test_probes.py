@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from agents import learner as learning
 from agents import ppo
 from agents.networks import Normalizer, expand
 from jaxtrade import SequentialTradingEnv, SequentialTradingEnvConfig
@@ -38,10 +39,10 @@ def train(kind: probes.Kind, updates: int, config: ppo.PPOConfig = CONFIG) -> tu
     shapes = (config.shuffle, config.rollout_steps, config.normalize_rewards)
     learner = LEARNERS.setdefault(shapes, ppo.PPO.create(probes.Probe(), config))
     params = probes.params_of(kind)
-    state = ppo.start(learner, jax.random.key(0), config.traced(), params)
+    state = learning.start(learner, jax.random.key(0), config.traced(), params)
     truncations = ruins = 0
     for _ in range(updates // CHUNK):
-        state, metrics = ppo.train_chunk(
+        state, metrics = learning.train_chunk(
             state, config.traced(), params, learner=learner, length=CHUNK
         )
         truncations += int(metrics["truncations"].sum())
@@ -136,10 +137,10 @@ def test_an_alternating_price_is_traded_only_below_its_fee() -> None:
     flat = jnp.tile(jnp.array([0, 0, 0, 0, 2, 1], jnp.float32), (2, 1))
     for fee, best in ((0.0, [2, 0]), (0.006, [1, 1])):
         params = learner.env.default_params.replace(fee=jnp.float32(fee))
-        state = ppo.start(
+        state = learning.start(
             learner, jax.random.key(0), config.traced(), params, Normalizer.fit(env.market)
         )
-        state, _ = ppo.train_chunk(state, config.traced(), params, learner=learner, length=40)
+        state, _ = learning.train_chunk(state, config.traced(), params, learner=learner, length=40)
         # Bar 20 closes low, bar 21 high.
         bars = {"bar": jnp.array([20, 21]), "account_state": flat}
         seen = state.normalizer.observation(expand(bars, params.market))

@@ -7,8 +7,9 @@ from typing import Any
 
 import jax
 
+from agents.learner import start, train_chunk
 from agents.networks import Normalizer, count_parameters
-from agents.ppo import PPO, PPOConfig, start, train_chunk
+from agents.ppo import PPO, PPOConfig
 from jaxtrade import SequentialTradingEnv
 from jaxtrade.market import Market
 from tests.benchmarks.environments import configuration

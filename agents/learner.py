@@ -1,0 +1,331 @@
+"""What every learner shares: declared settings, compiled chunks of updates, seeds side by side.
+
+A learner is static structure (an environment and networks); its state is a pytree; an update is a
+pure function of both. A run is a host loop over compiled chunks::
+
+    state = start(learner, key, config.traced(), params, normalizer)
+    state, metrics = train_chunk(state, config.traced(), params, learner=learner, length=k)
+
+Between chunks the host may log, evaluate, save, stop or resume. The market is part of
+``params`` and so always an argument.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from agents.networks import (
+    ACCOUNT_STATE,
+    ACTIVATIONS,
+    BAR,
+    ENCODERS,
+    ActorCritic,
+    Normalizer,
+    expand,
+)
+
+Array = jax.Array
+
+
+# Settings ---------------------------------------------------------------------------------------
+
+
+def number(default: float, low: float = 0.0, high: float = np.inf) -> Any:
+    """A setting that is a number in [low, high]; traced, may be swept with `vmap`."""
+    return struct.field(default=default, metadata={"range": (low, high)})
+
+
+def count(default: int) -> Any:
+    """A static setting that is a whole number >= 1."""
+    return struct.field(pytree_node=False, default=default, metadata={"count": True})
+
+
+def counts(default: tuple[int, ...]) -> Any:
+    """A static setting of whole numbers >= 1, at least one."""
+    return struct.field(pytree_node=False, default=default, metadata={"counts": True})
+
+
+def choice(default: str, choices: tuple[str, ...]) -> Any:
+    """A static setting that is one of ``choices``."""
+    return struct.field(pytree_node=False, default=default, metadata={"choices": choices})
+
+
+def switch(default: bool) -> Any:
+    """A static setting that is on or off."""
+    return struct.field(pytree_node=False, default=default, metadata={"switch": True})
+
+
+@struct.dataclass
+class LearnerConfig:
+    """Settings of every learner. Numbers may be swept with `vmap`; the rest is static.
+
+    Attributes:
+      learning_rate: of Adam.
+      gamma: discount per step; 1 / (1 - gamma) steps is how far rewards are seen.
+      max_gradient_norm: global norm the gradient is clipped to.
+      num_envs: environments stepped together.
+      hidden_sizes: widths of the torso; the first layer takes the encoded market and the account.
+      encoder: "mlp" flattens the windows, "conv" runs causal convolutions over each.
+      activation: "relu" or "tanh". channels: of the convolutions. width: taps of the convolutions.
+    """
+
+    learning_rate: float = number(3e-4)
+    gamma: float = number(0.99, 0, 1)
+    max_gradient_norm: float = number(0.5)
+    num_envs: int = count(1024)
+    hidden_sizes: tuple[int, ...] = counts((256, 64))
+    encoder: str = choice("mlp", ENCODERS)
+    activation: str = choice("relu", tuple(ACTIVATIONS))
+    channels: tuple[int, ...] = counts((32, 32, 32))
+    width: int = count(3)
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps of one update."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise one `ValueError` that lists every static or concrete value out of range."""
+        problems = [
+            problem
+            for field in dataclasses.fields(self)
+            if (problem := _problem(field, getattr(self, field.name))) is not None
+        ]
+        problems = problems or self._conflicts()
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def _conflicts(self) -> list[str]:
+        """Problems between settings that are each within their range."""
+        return []
+
+    def network(self, num_actions: int) -> ActorCritic:
+        """The network these settings describe."""
+        return ActorCritic(
+            num_actions=num_actions,
+            hidden_sizes=tuple(self.hidden_sizes),
+            encoder=self.encoder,
+            activation=self.activation,
+            channels=tuple(self.channels),
+            width=self.width,
+        )
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Adam with a clipped global gradient norm."""
+        return optax.chain(
+            optax.clip_by_global_norm(self.max_gradient_norm),
+            optax.adam(self.learning_rate, eps=1e-5),
+        )
+
+    def traced(self) -> Self:
+        """The same settings with float32 arrays as leaves, so that no value causes a new trace."""
+        return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), self)
+
+
+def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
+    """What is wrong with the value of one setting."""
+    name, rule = field.name, field.metadata
+    if "count" in rule and not _is_count(value):
+        return f"{name}: must be a whole number >= 1, was {value!r}"
+    if "counts" in rule and not (isinstance(value, tuple) and value and all(map(_is_count, value))):
+        return f"{name}: must be whole numbers >= 1, at least one, was {value!r}"
+    if "choices" in rule and value not in rule["choices"]:
+        return f"{name}: must be one of {rule['choices']}, was {value!r}"
+    if "switch" in rule and not isinstance(value, bool):
+        return f"{name}: must be True or False, was {value!r}"
+    if "range" in rule and not isinstance(value, jax.Array | np.ndarray):  # an array is a sweep
+        low, high = rule["range"]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not (low <= value <= high and np.isfinite(value)):
+            return f"{name}: must be in [{low:g}, {high:g}] and finite, was {value!r}"
+    return None
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+# Learners ---------------------------------------------------------------------------------------
+
+
+def index_twin(env: Any) -> Any:
+    """The environment with observations in index form (itself, if they are or it has no market)."""
+    config = getattr(env, "config", None)
+    if config is None or config.observation == "index":
+        return env
+    return type(env)(env.market, dataclasses.replace(config, observation="index"))
+
+
+def require_discrete(env: Any, name: str) -> None:
+    """Raise unless the environment's actions are an index."""
+    if getattr(env, "continuous", False):
+        raise ValueError(
+            f'action: {name} has a discrete head, was "continuous"; use action="discrete"'
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """Base of every learner: static structure only; hold on to one object, `jit` caches by it.
+
+    A subclass has ``create(env, config)``, ``init`` and ``update``, and a state that is a flax
+    struct with the leaves ``params`` (of ``network``, which acts), ``optimizer``, ``normalizer``,
+    ``key`` and ``update`` (int32, updates done) besides its own.
+
+    Attributes:
+      env: environment in index form (see `index_twin`), or any with the same key-free methods.
+      network: the acting network: its first output is what `evaluate.NetworkPolicy` decides by.
+    """
+
+    env: Any
+    network: ActorCritic
+
+    def init(
+        self, key: Array, config: Any, params: Any, normalizer: Normalizer | None = None
+    ) -> Any:
+        """The state before the first update; pure, may be vmapped over keys.
+
+        Args:
+          params: parameters of the environment. normalizer: of the features; None = none.
+        """
+        raise NotImplementedError
+
+    def update(self, state: Any, config: Any, params: Any) -> tuple[Any, dict[str, Array]]:
+        """One update: the next state, and metrics as sums, counts and maxima (``*_max``)."""
+        raise NotImplementedError
+
+    def expand(self, observation: Any, params: Any) -> Any:
+        """An observation in index form with its windows; others as they are."""
+        return expand(observation, params.market) if BAR in observation else observation
+
+    def apply(self, network_params: Any, observation: Any, params: Any) -> tuple[Array, Array]:
+        """Logits [M, A] and value [M] of observations in index form; market already normalised."""
+        return self._outputs(network_params, self.expand(observation, params))
+
+    def _outputs(self, network_params: Any, *arguments: Any, method: str = "__call__") -> Any:
+        return self.network.apply({"params": network_params}, *arguments, method=method)
+
+    def actor(
+        self, network_params: Any, params: Any, samples: int
+    ) -> Callable[[Any], tuple[Array, Array]]:
+        """Observation -> (logits, value), for ``samples`` observations under fixed parameters.
+
+        With fewer bars than samples each bar is encoded once, in advance.
+        """
+        market = getattr(params, "market", None)
+        if market is None or market.ohlcv.shape[0] > samples:
+            return lambda observation: self.apply(network_params, observation, params)
+
+        def embed(bar: Array) -> Array:
+            account = jnp.zeros((*bar.shape, 1))
+            windows = expand({BAR: bar, ACCOUNT_STATE: account}, market)
+            return self._outputs(network_params, windows, method="embed")
+
+        bars = jnp.arange(market.ohlcv.shape[0], dtype=jnp.int32)
+        table = jax.lax.map(lambda bar: embed(bar[None])[0], bars, batch_size=4096)
+
+        def act(observation: Any) -> tuple[Array, Array]:
+            embedding = jnp.take(table, observation[BAR], axis=0)
+            return self._outputs(
+                network_params, embedding, observation[ACCOUNT_STATE], method="decide"
+            )
+
+        return act
+
+
+def normalised(normalizer: Normalizer, params: Any) -> Any:
+    """Environment parameters whose market holds normalised features."""
+    if not normalizer.mean:
+        return params
+    return params.replace(market=normalizer.market(params.market))
+
+
+def gradient_norm(gradient: Any) -> Array:
+    """Global norm of a gradient tree, ()."""
+    return jnp.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradient)))
+
+
+# Runs -------------------------------------------------------------------------------------------
+
+
+@partial(jax.jit, static_argnames=("learner", "length"), donate_argnames=("state",))
+def train_chunk(
+    state: Any, config: Any, params: Any, *, learner: Learner, length: int
+) -> tuple[Any, dict[str, Array]]:
+    """``length`` updates in one compiled call; the state passed in is used up (donated).
+
+    Args:
+      state: of `start`; with a leading axis [K] on every leaf but the normalizer's, K seeds learn
+        side by side.
+      config: `LearnerConfig.traced`. params: of the environment, shared by all seeds.
+
+    Returns: the state after, and each metric per update, [length, ...] (seeds: [length, K, ...]).
+    """
+    one = partial(learner.update, config=config, params=params)
+    if state.update.ndim:
+        axes = _seed_axes(type(state))
+        one = jax.vmap(one, in_axes=(axes,), out_axes=(axes, 0))
+    return jax.lax.scan(lambda carry, _: one(carry), state, length=length)
+
+
+def _seed_axes(state: Any) -> Any:
+    """Vmap axes of a state class: the normalizer is one for all seeds, which share its market."""
+    axes: dict[str, Any] = dict.fromkeys(state.__dataclass_fields__, 0)
+    return state(**{**axes, "normalizer": None})
+
+
+def start(
+    learner: Learner,
+    key: Array,
+    config: Any,
+    params: Any,
+    normalizer: Normalizer | None = None,
+) -> Any:
+    """The state before the first update, ready to be donated.
+
+    Args:
+      key: typed key; or [K] keys, which gives every leaf but the normalizer's an axis [K].
+      config: `LearnerConfig.traced`.
+    """
+    state = _init(key, config, params, normalizer, learner=learner)
+    # Equal leaves may share a buffer, and one buffer cannot be donated twice.
+    return jax.tree.map(lambda leaf: leaf.copy(), state)
+
+
+@partial(jax.jit, static_argnames=("learner",))
+def _init(
+    key: Array, config: Any, params: Any, normalizer: Normalizer | None, *, learner: Learner
+) -> Any:
+    init = partial(learner.init, config=config, params=params, normalizer=normalizer)
+    if not key.ndim:
+        return init(key)
+    shape = jax.eval_shape(init, key[0])
+    return jax.vmap(init, out_axes=_seed_axes(type(shape)))(key)
+
+
+def make_train(
+    learner: Learner, config: Any, updates: int, normalizer: Normalizer | None = None
+) -> Any:
+    """A whole run as one pure function, for those who vmap runs.
+
+    Returns: ``train(key, params, config=config) -> (state, metrics [updates])``; the config's
+      numbers may be swept.
+    """
+    default = config
+
+    def train(key: Array, params: Any, config: Any = default) -> Any:
+        config = config.traced()
+        state = learner.init(key, config, params, normalizer)
+        one = partial(learner.update, config=config, params=params)
+        return jax.lax.scan(lambda carry, _: one(carry), state, length=updates)
+
+    return train
