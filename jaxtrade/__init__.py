@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from jaxtrade.bundle import Bundle as Bundle
     from jaxtrade.core.rules import Rules as Rules
+    from jaxtrade.envs import OneStepTradingEnv as OneStepTradingEnv
+    from jaxtrade.envs import OneStepTradingEnvConfig as OneStepTradingEnvConfig
     from jaxtrade.envs import SequentialTradingEnv as SequentialTradingEnv
     from jaxtrade.envs import SequentialTradingEnvConfig as SequentialTradingEnvConfig
     from jaxtrade.envs import SequentialTradingEnvSLTP as SequentialTradingEnvSLTP
@@ -36,6 +38,8 @@ _EXPORTS = {
     "Bundle": "jaxtrade.bundle",
     "Market": "jaxtrade.market",
     "Rules": "jaxtrade.core.rules",
+    "OneStepTradingEnv": "jaxtrade.envs",
+    "OneStepTradingEnvConfig": "jaxtrade.envs",
     "SequentialTradingEnv": "jaxtrade.envs",
     "SequentialTradingEnvConfig": "jaxtrade.envs",
     "SequentialTradingEnvSLTP": "jaxtrade.envs",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxtrade.core.account import Account, liquidation_price
 from jaxtrade.core.fusion import fence
-from jaxtrade.core.rules import Costs, Rules, Terms
+from jaxtrade.core.rules import Costs, Rules, Terms, order_price
 from jaxtrade.core.trade import reduce
 
 Array = jax.Array
@@ -49,6 +49,29 @@ def liquidated_by(account: Account, adverse_price: Array, terms: Terms) -> Array
     return (side != 0) & (side * adverse_price <= side * level)
 
 
+def touched(
+    account: Account, high: Array, low: Array, terms: Terms, *, brackets: bool
+) -> tuple[Array, Array, Array]:
+    """Which levels of the position a bar's range touches: liquidation, stop, target; bool [...].
+
+    A bar ends the position if it touches any of them; which one it is, `pass_bar` decides.
+
+    Args:
+      account: leaves [...]. high, low: of the bar, [...].
+      brackets: static; False = the account never has a stop or target.
+    """
+    side = jnp.sign(account.quantity)
+    is_long, held = side > 0, side != 0
+    worst, best = jnp.where(is_long, low, high), jnp.where(is_long, high, low)
+    liquidation = held & liquidated_by(account, worst, terms)
+    if not brackets:
+        never = jnp.zeros_like(liquidation)
+        return liquidation, never, never
+    stop = held & (account.stop_price > 0) & (side * worst <= side * account.stop_price)
+    target = held & (account.target_price > 0) & (side * best >= side * account.target_price)
+    return liquidation, stop, target
+
+
 def pass_bar(
     account: Account,
     bar: tuple[Array, Array, Array, Array],
@@ -75,26 +98,21 @@ def pass_bar(
     opening, high, low, _ = bar
     side = jnp.sign(account.quantity)
     is_long = side > 0
-    held = (side != 0) & active
-    worst, best = jnp.where(is_long, low, high), jnp.where(is_long, high, low)
-    never = jnp.zeros_like(held)
-
+    liquidation, stop, target = (
+        touch & active for touch in touched(account, high, low, terms, brackets=brackets)
+    )
     stop_level, target_level = account.stop_price, account.target_price
-    stop = target = gapped_to_target = never
-    if brackets:
-        has_target = held & (target_level > 0)
-        target = has_target & (side * best >= side * target_level)
-        stop = held & (stop_level > 0) & (side * worst <= side * stop_level)
-        if rules.target_first_on_gap:
-            gapped_to_target = has_target & (side * opening >= side * target_level)
-
     liquidation_level = liquidation_price(account, terms)
-    liquidation = held & liquidated_by(account, worst, terms) & ~gapped_to_target
     if brackets:
+        gapped_to_target = jnp.zeros_like(target)
+        if rules.target_first_on_gap:
+            # An open beyond the target is a touch of it: the high of a bar covers its open.
+            gapped_to_target = target & (side * opening >= side * target_level)
+        liquidation &= ~gapped_to_target
         stop_is_nearer = stop & (side * stop_level > side * liquidation_level)
         liquidation &= ~(stop_is_nearer & ~liquidated_by(account, opening, terms))
-    stop &= ~liquidation & ~gapped_to_target
-    target = (target & ~liquidation & ~stop) | gapped_to_target
+        stop &= ~liquidation & ~gapped_to_target
+        target = (target & ~liquidation & ~stop) | gapped_to_target
 
     trigger = jnp.where(liquidation, liquidation_level, stop_level)
     market_base = jnp.where(is_long, jnp.minimum(opening, trigger), jnp.maximum(opening, trigger))
@@ -118,6 +136,30 @@ def pass_bar(
     return after, Exit(
         kind=kind.astype(jnp.int32),
         price=jnp.where(closing != 0, price, jnp.nan),
+        fee=leg.fee,
+        notional=leg.notional,
+        cost=leg.cost,
+    )
+
+
+def close_at_horizon(
+    account: Account,
+    close: Array,
+    draw: Array,
+    costs: Costs,
+    terms: Terms,
+    rules: Rules,
+    *,
+    due: Array,
+) -> tuple[Account, Exit]:
+    """Close what is held where ``due`` (bool [...]), as a market order at a bar's ``close``."""
+    price = order_price(close, -jnp.sign(account.quantity), draw, costs, rules)
+    closing = jnp.where(due, account.quantity, 0)
+    after, leg, price = reduce(account, closing, price, close, costs, terms)
+    closed = closing != 0
+    return after, Exit(
+        kind=(HORIZON * closed).astype(jnp.int32),
+        price=jnp.where(closed, price, jnp.nan),
         fee=leg.fee,
         notional=leg.notional,
         cost=leg.cost,

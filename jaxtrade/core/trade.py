@@ -63,6 +63,11 @@ class Fill:
     cost: Array
     closed_cash: Array
 
+    @property
+    def executed(self) -> Array:
+        """Whether any leg traded, bool [...]."""
+        return self.event & ~REFUSED != 0
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from jaxtrade.envs.base import TradingEnv
 from jaxtrade.envs.bracket import SequentialTradingEnvSLTP, SequentialTradingEnvSLTPConfig
 from jaxtrade.envs.config import TradingEnvConfig
+from jaxtrade.envs.onestep import OneStepTradingEnv, OneStepTradingEnvConfig
 from jaxtrade.envs.registry import REGISTRY, make, register_all
 from jaxtrade.envs.sequential import SequentialTradingEnv, SequentialTradingEnvConfig
 from jaxtrade.envs.state import EnvParams, EnvState
@@ -16,6 +17,8 @@ __all__ = [
     "REGISTRY",
     "EnvParams",
     "EnvState",
+    "OneStepTradingEnv",
+    "OneStepTradingEnvConfig",
     "SequentialTradingEnv",
     "SequentialTradingEnvConfig",
     "SequentialTradingEnvSLTP",

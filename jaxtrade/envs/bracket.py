@@ -13,7 +13,7 @@ from jaxtrade.core.account import Account
 from jaxtrade.core.brackets import ActionTable, Sizing
 from jaxtrade.core.rules import Costs, Terms
 from jaxtrade.envs.base import TradingEnv
-from jaxtrade.envs.config import TradingEnvConfig, is_number
+from jaxtrade.envs.config import SequentialConfig, TradingEnvConfig, is_number
 
 Array = jax.Array
 Bracket = TypeVar("Bracket", bound="BracketTradingEnvConfig")
@@ -87,7 +87,7 @@ class BracketTradingEnvConfig(TradingEnvConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SequentialTradingEnvSLTPConfig(BracketTradingEnvConfig):
+class SequentialTradingEnvSLTPConfig(BracketTradingEnvConfig, SequentialConfig):
     """Configuration of `SequentialTradingEnvSLTP`: the fields above and these.
 
     Attributes:

@@ -73,7 +73,6 @@ class TradingEnvConfig:
       maintenance_margin_rate: fraction of notional in [0, 1/leverage) (spot: [0, 1)).
       margin_call_threshold: None, or the margin ratio in [0, 1) that liquidates instead.
       bankrupt_threshold: fraction of initial equity below which an episode terminates, in [0, 1).
-      max_steps: None or transitions per episode, >= 1.
       random_start: False: every episode starts at the first usable bar.
       reward: name, dict of weights, or pair (init, update); see ``jaxtrade.rewards``.
       ruin_reward: reward of the step that wipes the account out.
@@ -94,7 +93,6 @@ class TradingEnvConfig:
     maintenance_margin_rate: float = 0.004
     margin_call_threshold: float | None = None
     bankrupt_threshold: float = 0.1
-    max_steps: int | None = None
     random_start: bool = True
     reward: RewardSpec = "log_return"
     ruin_reward: float = -10.0
@@ -114,7 +112,7 @@ class TradingEnvConfig:
         self._check_margin()
         self._check_actions()
         self._check_fee_fits_margin()
-        check_count("max_steps", self.max_steps)
+        self._check_length()
         self._check_reward()
         if not is_number(self.ruin_reward):
             raise ValueError(f"ruin_reward: must be a finite number; got {self.ruin_reward}.")
@@ -150,6 +148,14 @@ class TradingEnvConfig:
     def spot(self) -> bool:
         """Whether the account trades without leverage (and so without shorts and liquidation)."""
         return self.leverage == 1
+
+    @property
+    def episode_bars(self) -> int | None:
+        """Bars an episode may take; None = to the end of the data."""
+        raise NotImplementedError
+
+    def _check_length(self) -> None:
+        """Checks of the fields behind `episode_bars`, supplied by each kind of environment."""
 
     @property
     def effective_maintenance_rate(self) -> float:
@@ -264,6 +270,25 @@ class TradingEnvConfig:
             _refuse_unknown("rules", given["rules"], [f.name for f in dataclasses.fields(Rules)])
             given["rules"] = Rules(**given["rules"])
         return cls(**given)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequentialConfig(TradingEnvConfig):
+    """Adds what only environments that go bar by bar have.
+
+    Attributes:
+      max_steps: None or transitions per episode, >= 1.
+    """
+
+    max_steps: int | None = None
+
+    @property
+    def episode_bars(self) -> int | None:
+        """Bars an episode may take; None = to the end of the data."""
+        return self.max_steps
+
+    def _check_length(self) -> None:
+        check_count("max_steps", self.max_steps)
 
 
 def _refuse_unknown(owner: str, given: Any, known: Sequence[str]) -> None:

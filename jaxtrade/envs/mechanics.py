@@ -102,7 +102,7 @@ class TradingMechanics(Generic[Config]):
             return jnp.asarray(value, dtype)
 
         threshold = config.margin_call_threshold
-        steps = market.num_bars if config.max_steps is None else config.max_steps
+        steps = market.num_bars if config.episode_bars is None else config.episode_bars
         low, high = config.cash_range
         return EnvParams(
             max_steps_in_episode=jnp.asarray(steps, jnp.int32),
@@ -154,13 +154,13 @@ class TradingMechanics(Generic[Config]):
         """A random start from supplied draws: uint32 bits and a uniform in [0, 1).
 
         Without ``random_start`` every episode starts at the first usable bar. Else the start is
-        uniform in [first, last - 1], or [first, max(first, last - max_steps)] when the
-        configuration sets ``max_steps`` (uniform to 2**-32 times the number of starts).
+        uniform in [first, last - 1], or [first, max(first, last - k)] when the configuration limits
+        episodes to k bars (uniform to 2**-32 times the number of starts).
         """
         market, config = params.market, self.config
         bar = jnp.asarray(market.first, jnp.int32)
         if config.random_start:
-            needed = 1 if config.max_steps is None else params.max_steps_in_episode
+            needed = 1 if config.episode_bars is None else params.max_steps_in_episode
             starts = jnp.maximum(market.last - market.first - needed, 0) + 1
             bar = bar + _multiply_high(start_bits, starts.astype(jnp.uint32)).astype(jnp.int32)
         low, high = params.cash_low, params.cash_high
@@ -214,16 +214,9 @@ class TradingMechanics(Generic[Config]):
         bar = execution_bar(market, bar_index)
         price_after = bar[3]
 
-        blocked = ~active
-        base = price_before
-        if rules.fill_at == "next_open":
-            base = bar[0]
-            blocked = blocked | exits.liquidated_by(account, base, terms)
         equity_before = fence(equity_before, terms)
-        order = self._decide(account, action, base, draw, costs, terms)
-        account, fill = trade.apply(account, order, costs, terms, blocked=blocked)
-        account = fence(self._remember(account, action, fill), terms)
-        event = jnp.where(active, fill.event, 0)
+        account, fill = self._ordered(state, action, bar[0], draw, active, costs, terms)
+        account = fence(account, terms)
         quantity = account.quantity
         account, exit_ = exits.pass_bar(
             account, bar, draw, costs, terms, rules, active=active, brackets=self.has_brackets
@@ -237,7 +230,7 @@ class TradingMechanics(Generic[Config]):
 
         equity = fence(accounts.equity(account, price_after, terms), terms)
         wiped = self._wiped(equity, state)
-        filled = (event & ~trade.REFUSED != 0) | (exit_.kind != exits.NO_EXIT)
+        filled = fill.executed | (exit_.kind != exits.NO_EXIT)
         reward, reward_carry = self._reward.update(
             state.reward_carry,
             rewards.RewardInput(
@@ -259,25 +252,33 @@ class TradingMechanics(Generic[Config]):
             price=price_after,
             account=account,
             initial_equity=state.initial_equity,
-            last_action=_keep_unless(active, action, state.last_action),
-            reward_carry=_keep_unless(active, reward_carry, state.reward_carry),
+            last_action=where_active(active, action, state.last_action),
+            reward_carry=where_active(active, reward_carry, state.reward_carry),
         )
         terminated = (equity < params.bankrupt_threshold * state.initial_equity) | wiped
-        info = {
-            "event": event,
-            "fill_price": fill.price,
-            "fill_quantity": fill.quantity,
-            "exit_kind": exit_.kind,
-            "exit_price": exit_.price,
-            "exit_fee": exit_.fee,
-            "fee": fill.fee + exit_.fee,
-            "traded_notional": fill.notional + exit_.notional,
-            "cost": fill.cost + exit_.cost + funding,
-            "funding": funding,
-            "equity": equity,
-            "closed_cash": fill.closed_cash,
-        }
+        info = record_of(fill, exit_, funding, equity)
         return stepped, jnp.where(active, reward, 0), terminated, info
+
+    def _ordered(
+        self,
+        state: EnvState,
+        action: Array,
+        next_open: Array,
+        draw: Array,
+        active: Array,
+        costs: Costs,
+        terms: Terms,
+    ) -> tuple[Account, trade.Fill]:
+        """Place the order of ``action``: the account before the next bar acts, and the fill."""
+        blocked = ~active
+        base = state.price
+        if self.config.rules.fill_at == "next_open":
+            base = next_open
+            blocked = blocked | exits.liquidated_by(state.account, base, terms)
+        order = self._decide(state.account, action, base, draw, costs, terms)
+        account, fill = trade.apply(state.account, order, costs, terms, blocked=blocked)
+        fill = dataclasses.replace(fill, event=jnp.where(active, fill.event, 0))
+        return self._remember(account, action, fill), fill
 
     def equity(self, state: EnvState, params: EnvParams) -> Array:
         """Account value at the close of the newest bar, quote currency, ()."""
@@ -362,6 +363,26 @@ class TradingMechanics(Generic[Config]):
         return jnp.int32
 
 
+def record_of(
+    fill: trade.Fill, exit_: exits.Exit, funding: Array, equity: Array
+) -> dict[str, Array]:
+    """The step record (docs/semantics.md, "Records")."""
+    return {
+        "event": fill.event,
+        "fill_price": fill.price,
+        "fill_quantity": fill.quantity,
+        "exit_kind": exit_.kind,
+        "exit_price": exit_.price,
+        "exit_fee": exit_.fee,
+        "fee": fill.fee + exit_.fee,
+        "traded_notional": fill.notional + exit_.notional,
+        "cost": fill.cost + exit_.cost + funding,
+        "funding": funding,
+        "equity": equity,
+        "closed_cash": fill.closed_cash,
+    }
+
+
 def _multiply_high(a: Array, b: Array) -> Array:
     """Upper 32 bits of the product of two uint32 arrays; maps uniform bits to [0, b) evenly."""
     half = jnp.uint32(0xFFFF)
@@ -370,7 +391,8 @@ def _multiply_high(a: Array, b: Array) -> Array:
     return a_high * b_high + (middle >> 16) + ((a_low * b_high + (middle & half)) >> 16)
 
 
-def _keep_unless(active: Array, new: Any, old: Any) -> Any:
+def where_active(active: Array, new: Any, old: Any) -> Any:
+    """``new`` where ``active`` (bool ()), else ``old``; leaf by leaf."""
     return jax.tree.map(lambda a, b: jnp.where(active, a, b), new, old)
 
 

@@ -11,6 +11,7 @@ import gymnax
 from jaxtrade.envs.base import TradingEnv
 from jaxtrade.envs.bracket import SequentialTradingEnvSLTP, SequentialTradingEnvSLTPConfig
 from jaxtrade.envs.config import TradingEnvConfig
+from jaxtrade.envs.onestep import OneStepTradingEnv, OneStepTradingEnvConfig
 from jaxtrade.envs.sequential import SequentialTradingEnv, SequentialTradingEnvConfig
 
 
@@ -30,6 +31,7 @@ REGISTRY: dict[str, Entry] = {
     "SequentialTradingEnvSLTP": Entry(
         SequentialTradingEnvSLTP, SequentialTradingEnvSLTPConfig, "jaxtrade/SequentialSLTP-v0"
     ),
+    "OneStepTradingEnv": Entry(OneStepTradingEnv, OneStepTradingEnvConfig, "jaxtrade/OneStep-v0"),
 }
 
 

@@ -14,7 +14,7 @@ from jaxtrade.core.account import Account
 from jaxtrade.core.rules import Costs, Terms
 from jaxtrade.envs import spaces
 from jaxtrade.envs.base import TradingEnv
-from jaxtrade.envs.config import TradingEnvConfig, check_choice, is_number, warn_spot_shorts
+from jaxtrade.envs.config import SequentialConfig, check_choice, is_number, warn_spot_shorts
 from jaxtrade.envs.state import EnvParams
 
 Array = jax.Array
@@ -25,8 +25,8 @@ FUTURES_LEVELS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SequentialTradingEnvConfig(TradingEnvConfig):
-    """Configuration of `SequentialTradingEnv`: the shared fields (`TradingEnvConfig`) and these.
+class SequentialTradingEnvConfig(SequentialConfig):
+    """Configuration of `SequentialTradingEnv`: the fields of `SequentialConfig` and these.
 
     Attributes:
       action: "discrete" picks one of ``action_levels``; "continuous" is one number in [-1, 1], used

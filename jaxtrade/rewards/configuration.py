@@ -48,7 +48,7 @@ def weighted_sum(parts: tuple[Reward, ...]) -> Reward:
             carries.append(part_carry)
         return total, tuple(carries)
 
-    return Reward(init, update)
+    return Reward(init, update, telescopes=all(part.telescopes for part in parts))
 
 
 def _typed(init: Callable[[Any], Any], update: Callable[..., Any]) -> Reward:

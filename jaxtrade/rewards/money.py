@@ -28,7 +28,7 @@ def log_return() -> Reward:
     def update(carry: tuple[()], x: RewardInput, params: RewardParams) -> tuple[Array, tuple[()]]:
         return or_ruin(log_gain(x), x, params), carry
 
-    return Reward(nothing, update)
+    return Reward(nothing, update, telescopes=True)
 
 
 def pnl(relative: bool = False) -> Reward:
@@ -38,7 +38,7 @@ def pnl(relative: bool = False) -> Reward:
         gain = x.equity_after - x.equity_before
         return (divide(gain, x.initial_equity) if relative else gain), carry
 
-    return Reward(nothing, update)
+    return Reward(nothing, update, telescopes=True)
 
 
 def simple_return(window: int = 1) -> Reward:

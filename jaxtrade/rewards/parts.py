@@ -64,10 +64,13 @@ class Reward(NamedTuple):
     Attributes:
       init: ``init(params) -> carry``, any pytree of arrays (``()`` when nothing is remembered).
       update: ``update(carry, x, params) -> (reward, carry)``; the carry keeps structure and dtypes.
+      telescopes: the rewards of consecutive steps that wipe nothing out add up to the reward of one
+        step from the first equity to the last.
     """
 
     init: Callable[[Any], Any]
     update: Callable[[Any, RewardInput, Any], tuple[Array, Any]]
+    telescopes: bool = False
 
 
 def zero(params: RewardParams) -> Array:
