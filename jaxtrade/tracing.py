@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtrade import episodes
 from jaxtrade.core import account as accounts
 from jaxtrade.files import atomic_write
-from jaxtrade.market.frame import NS_PER_MINUTE
 
 if TYPE_CHECKING:
     from jaxtrade.envs.base import TradingEnv
@@ -41,12 +41,15 @@ def trace(
 ) -> dict[str, np.ndarray]:
     """Run one episode of ``env`` over ``actions``; it ends at the first done.
 
+    In a `OneStepTradingEnv` every action is an episode of its own.
+
     Args:
       env: a jaxtrade environment.
       actions: [T] of the environment's action space.
       params: parameters; None = the environment's own.
-      start: START label of the bar to begin at (timestamp, string or int ns); None = the first
-        usable bar, or a random start drawn from ``key`` where the configuration has one.
+      start: START label of the bar to begin at (timestamp, string or int ns), for one-step episodes
+        also one label per action; None = the first usable bar, or a random start drawn from ``key``
+        where the configuration has one.
       key: random key for start, cash and cost draws; None = first bar, lowest cash, draws of 0.5.
       draws: [T] uniform draws in [0, 1) that price the fills; they take the place of ``key``'s.
       float64: compute in float64, from the unrounded prices of the environment's market.
@@ -57,6 +60,15 @@ def trace(
       ``held_bars``, ``account_state`` [T + 1, 6] and, with ``observations``, each window by its
       key. Per step (T rows): ``reward``, ``terminated``, ``truncated`` and the step record
       (docs/semantics.md, "Records"). And ``leverage`` ().
+
+      Of one-step episodes, E rows each: what was known (``ep_start_time`` int64 ns, ``ep_action``,
+      ``ep_base_price``, ``ep_initial_portfolio_value``), the entry (``ep_opened``, ``ep_refused``,
+      ``ep_exec_price``, ``ep_open_fee``, ``ep_open_balance``, ``ep_open_position_size``,
+      ``ep_open_liquidation_price``, ``ep_open_stop_loss``, ``ep_open_take_profit``), the end
+      (``ep_exit_kind``, ``ep_exit_price``, ``ep_exit_fee``, ``ep_rollout_bars``, ``ep_funding``,
+      ``ep_final_bar_time``, ``ep_final_balance``, ``ep_final_position_size``,
+      ``ep_final_entry_price``, ``ep_final_portfolio_value``, ``ep_final_hold_counter``,
+      ``ep_final_account_state`` [E, 6]) and ``ep_reward``, ``ep_terminated``, ``ep_truncated``.
 
     Raises:
       ValueError: for an action outside the action space, a start that is no bar with a bar after
@@ -76,10 +88,13 @@ def trace(
             params = env.default_params
         elif float64:
             params = jax.tree.map(_widened, params)
-        first_bar = None if start is None else _start_bar(env, start)
-        state = _reset(env, params, first_bar, key)
         if draws is None:
             draws = _draws(key, actions.size)
+        if _is_one_step(env):
+            states = _starts(env, params, start, key, actions.size)
+            return episodes.replay(env, params, states, actions, draws, observations=observations)
+        first_bar = None if start is None else _start_bar(env, start)
+        state = _reset(env, params, first_bar, key)
         rows = _run(env, params, state, *_padded(actions, draws), observations)
         first, later, steps = jax.tree.map(np.asarray, rows)
         # Without the padding of the actions.
@@ -98,6 +113,27 @@ def _reset(env: TradingEnv[Any], params: EnvParams, bar: int | None, key: Array 
     if bar is None:
         return state
     return env.initial_state(jnp.int32(bar), state.initial_equity, params)
+
+
+def _is_one_step(env: Any) -> bool:
+    from jaxtrade.envs.onestep import OneStepTradingEnv
+
+    return isinstance(env, OneStepTradingEnv)
+
+
+def _starts(
+    env: TradingEnv[Any], params: EnvParams, start: Any, key: Array | None, count: int
+) -> EnvState:
+    """Fresh states of ``count`` one-step episodes, leaves [count]."""
+    labels = [start] * count if start is None or np.ndim(start) == 0 else list(start)
+    if len(labels) != count:
+        raise ValueError(f"start: {len(labels)} labels for {count} actions; give one or {count}.")
+    keys = [None] * count if key is None else jax.random.split(key, count)
+    bars = {label: None if label is None else _start_bar(env, label) for label in set(labels)}
+    states = [
+        _reset(env, params, bars[label], one) for label, one in zip(labels, keys, strict=True)
+    ]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
 def _start_bar(env: TradingEnv[Any], start: Any) -> int:
@@ -213,9 +249,8 @@ def joined(env: TradingEnv[Any], market: Market, rows: Any) -> dict[str, np.ndar
     states = {
         name: np.concatenate([first[name][None], values[:length]]) for name, values in later.items()
     }
-    minutes = np.asarray(market.open_minute)[states.pop("bar")].astype(np.int64)
     return {
-        "bar_time": minutes * NS_PER_MINUTE,
+        "bar_time": market.bar_time[states.pop("bar")],
         **states,
         **{name: values[:length] for name, values in steps.items()},
         "leverage": np.float64(env.config.leverage),
@@ -235,7 +270,11 @@ def command(argv: list[str]) -> int:
     parser.add_argument("--env", default="SequentialTradingEnv", help="environment name")
     parser.add_argument("--actions", required=True, help=".npy file, [T]")
     parser.add_argument("--draws", help=".npy file, [T] uniform draws in [0, 1)")
-    parser.add_argument("--start", help="START label of the first bar, e.g. 2024-01-01T00:09")
+    parser.add_argument(
+        "--start",
+        help="START label of the first bar, e.g. 2024-01-01T00:09; for one-step episodes also a "
+        ".npy file of one int64 ns per action",
+    )
     parser.add_argument("--seed", type=int, help="seed of start, cash and cost draws")
     parser.add_argument("--float64", action="store_true", help="compute in float64")
     parser.add_argument("--observations", action="store_true", help="also write every window")
@@ -251,7 +290,7 @@ def command(argv: list[str]) -> int:
     record = trace(
         env,
         _read_array(given.actions),
-        start=given.start,
+        start=_start(given.start),
         key=key,
         draws=_read_array(given.draws) if given.draws else None,
         float64=given.float64,
@@ -259,9 +298,17 @@ def command(argv: list[str]) -> int:
     )
     with atomic_write(given.out) as stream:
         np.savez_compressed(stream, allow_pickle=False, **record)
-    steps = record["reward"].size
-    print(f"{given.out}: {steps} steps, final equity {record['equity'][-1]:.6g}")
+    if "ep_reward" in record:
+        rewards = record["ep_reward"]
+        print(f"{given.out}: {rewards.size} episodes, mean reward {rewards.mean():.6g}")
+    else:
+        steps = record["reward"].size
+        print(f"{given.out}: {steps} steps, final equity {record['equity'][-1]:.6g}")
     return 0
+
+
+def _start(given: str | None) -> Any:
+    return _read_array(given) if given is not None and given.endswith(".npy") else given
 
 
 def _read_json(path: str) -> dict[str, Any]:

@@ -32,8 +32,11 @@ def test_registered_environments_pass(name, observation):
     fields = {
         "dict": {"leverage": 5, "transaction_fee": 4e-4, "slippage": 1e-3},
         "flat": {"initial_cash": (500.0, 1500.0), "reward": "pnl"},
-        "index": {"leverage": 3, "max_steps": 20, "bankrupt_threshold": 0.6},
+        "index": {"leverage": 3, "bankrupt_threshold": 0.6},
     }[observation]
+    if observation == "index":
+        length = "rollout_steps" if name == "OneStepTradingEnv" else "max_steps"
+        fields[length] = 20
     config = entry.config(**FRAMES, observation=observation, **fields)
     check_env(entry.env(market(), config), key=jax.random.key(3))
 

@@ -20,7 +20,7 @@ from jaxtrade.core.rules import slack
 from jaxtrade.core.trade import Fill
 from jaxtrade.envs.bracket import BracketTradingEnv, BracketTradingEnvConfig
 from jaxtrade.envs.config import check_count
-from jaxtrade.envs.mechanics import where_active, record_of
+from jaxtrade.envs.mechanics import record_of, where_active
 from jaxtrade.envs.state import EnvParams, EnvState
 from jaxtrade.market.market import Market
 from jaxtrade.market.windows import close_price, execution_bar

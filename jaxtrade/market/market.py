@@ -195,6 +195,11 @@ class Market:
         """Number of execution bars T (of the longest market in a stack)."""
         return int(self.ohlcv.shape[-2])
 
+    @property
+    def bar_time(self) -> np.ndarray:
+        """START of each execution bar, int64 ns since 1970-01-01 UTC, [T] (host)."""
+        return np.asarray(self.open_minute).astype(np.int64) * NS_PER_MINUTE
+
     def split(self, *dates: Any, embargo_bars: int = 0) -> tuple[Market, ...]:
         """Ranges between dates: k dates give k + 1 markets that share every table.
 
@@ -223,8 +228,7 @@ class Market:
                 f"{format_time(self.spec.fit_until)}; the first date must not be earlier, "
                 f"got {format_time(instants[0])}."
             )
-        starts = np.asarray(self.open_minute, np.int64)
-        ends = (starts + self.spec.execute_on.minutes) * NS_PER_MINUTE
+        ends = self.bar_time + self.spec.execute_on.minutes * NS_PER_MINUTE
         firsts = [int(self.first)]
         lasts = []
         for one in instants:
@@ -279,7 +283,7 @@ class Market:
         """
         self._refuse_stack("bar_at")
         ns = instant(time)
-        starts = np.asarray(self.open_minute, np.int64) * NS_PER_MINUTE
+        starts = self.bar_time
         bar = int(np.searchsorted(starts, ns))
         if bar == len(starts) or starts[bar] != ns:
             raise ValueError(

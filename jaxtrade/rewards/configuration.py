@@ -101,6 +101,8 @@ def _composite() -> dict[Any, float]:
 
 
 def _single(reward: Any, periods_per_year: float) -> Reward:
+    if isinstance(reward, Reward):
+        return _typed(reward.init, reward.update)._replace(telescopes=reward.telescopes)
     pair = isinstance(reward, tuple | list) and len(reward) == 2
     if pair and all(callable(function) for function in reward):
         return _typed(reward[0], reward[1])

@@ -14,6 +14,7 @@ from gymnax.environments import environment
 from gymnax.environments import spaces as gymnax_spaces
 
 from jaxtrade.envs.base import TradingEnv
+from jaxtrade.envs.config import SequentialConfig
 from jaxtrade.envs.state import EnvParams, EnvState
 from jaxtrade.testing.comparison import (
     assert_same,
@@ -34,6 +35,7 @@ _RETURNED = ("obs", "state", "reward", "terminated", "truncated", "info")
 _ADDED_BY_STEP = ("terminated", "truncated", "final_observation")
 _LANES = 8
 _CUTS = 3
+_STARTS = 4
 
 
 def check_env(env: TradingEnv[Any], *, key: Array | None = None) -> None:
@@ -199,10 +201,14 @@ def _check_base_class(probe: Probe) -> None:
         assert_same(f"step {k}", theirs, out, remedy)
 
 
+def _goes_bar_by_bar(probe: Probe) -> bool:
+    return isinstance(probe.env.config, SequentialConfig)
+
+
 def _check_limits(probe: Probe) -> None:
     """K transitions; time and data end by `truncated`, and `terminated` knows nothing of them."""
-    if not hasattr(probe.env.config, "max_steps"):
-        return  # an environment whose episodes have a length of their own
+    if not _goes_bar_by_bar(probe):
+        return  # the episodes have a length of their own
     free = probe.limited(1000)
 
     def ends(state: EnvState, k: int, params: EnvParams) -> tuple[bool, bool, EnvState]:
@@ -235,11 +241,13 @@ def _check_frozen_end(probe: Probe) -> None:
     remedy = "a step from the last bar must change nothing"
     state = probe.start(probe.last)
     for k in range(3):
-        (_, after, reward, _, _), truncated = probe.step_env(
+        (_, after, reward, terminated, _), truncated = probe.step_env(
             probe.keys[k], state, probe.actions[k], probe.params
         )
-        expected = {"account": state.account, "bar": state.bar, "truncated": np.bool_(True)}
-        got = {"account": after.account, "bar": after.bar, "truncated": truncated}
+        # An episode of one step has then resolved without a position, which is an end of its own.
+        ended = truncated if _goes_bar_by_bar(probe) else truncated | terminated
+        expected = {"account": state.account, "bar": state.bar, "ended": np.bool_(True)}
+        got = {"account": after.account, "bar": after.bar, "ended": ended}
         assert_same("step_env from the last bar", expected, got, remedy)
         if float(reward) != 0:
             fail("reward of step_env from the last bar", 0.0, float(reward), remedy)
@@ -256,7 +264,7 @@ def _check_starts(probe: Probe) -> None:
         expected = f"bars {probe.first} to {probe.last - 1} at time 0"
         got = f"bars {bars.min()} to {bars.max()}, time {np.max(states.time)}"
         fail("start of an episode", expected, got, remedy)
-    choices = probe.last - probe.first - (getattr(config, "max_steps", None) or 1) + 1
+    choices = probe.last - probe.first - (config.episode_bars or 1) + 1
     if config.random_start and choices > 8 and len(np.unique(bars)) == 1:
         fail("starts of 64 keys", "different bars", bars[0], "draw the start from the key")
     low, high = config.cash_range
@@ -363,8 +371,10 @@ def _check_no_look_ahead(probe: Probe) -> None:
     market = jax.tree.map(np.asarray, params.market)
     generator = np.random.default_rng(np.asarray(jax.random.bits(probe.key, (2,), jnp.uint32)))
     changes_something = False
-    for bar in (probe.first, int(generator.integers(probe.first, probe.last - EPISODE))):
-        given = (probe.start(bar), probe.keys, probe.actions)
+    others = generator.integers(probe.first, probe.last - EPISODE, _STARTS - 1).tolist()
+    for i, bar in enumerate((probe.first, *others)):
+        # Other actions from each start: an episode of one step may be a hold.
+        given = (probe.start(bar), probe.keys, jnp.roll(probe.actions, -i))
         first, steps = probe.rollout(*given, params)
         bars = [bar, *np.asarray(steps["state"].bar).tolist()]
         ended = np.asarray(steps["terminated"] | steps["truncated"])

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from jaxtrade import (
+    OneStepTradingEnv,
+    OneStepTradingEnvConfig,
     Rules,
     SequentialTradingEnv,
     SequentialTradingEnvConfig,
@@ -45,13 +47,19 @@ class Recording:
         return self.entry["config"]
 
     @property
+    def multipliers(self) -> np.ndarray:
+        """Recorded slippage multiplier per step or episode."""
+        name = "ep_slip_mult" if "ep_slip_mult" in self.arrays else "step_slip_mult"
+        return self.arrays[name]
+
+    @property
     def start(self) -> int:
         return int(self.arrays["state_bar_time"][0])
 
     @property
     def draws(self) -> np.ndarray:
         """Uniform draws that the recorded slippage multipliers stand for."""
-        slippage, multiplier = self.config["slippage"], self.arrays["step_slip_mult"]
+        slippage, multiplier = self.config["slippage"], self.multipliers
         if slippage == 0:
             return np.full(multiplier.shape, 0.5)
         draw = (multiplier - 1 + slippage) / (2 * slippage)
@@ -93,14 +101,14 @@ SHARED_FIELDS = (
 )
 
 
-def shared_config(recording: Recording) -> dict[str, Any]:
+def shared_config(recording: Recording, length_field: str) -> dict[str, Any]:
     """Configuration fields that every recorded environment has, in our names."""
     given = recording.config
     length = given["max_traj_length"]
     return {
         **{name: given[name] for name in SHARED_FIELDS},
         "initial_cash": recording.entry["result"]["initial_portfolio_value"],
-        "max_steps": None if length is None else length - 1,
+        length_field: None if length is None else length - 1,
         "rules": Rules.reference(),
         "features": "ohlcv",
         "random_start": False,
@@ -109,7 +117,8 @@ def shared_config(recording: Recording) -> dict[str, Any]:
 
 def sequential(recording: Recording) -> SequentialTradingEnv:
     config = SequentialTradingEnvConfig(
-        **shared_config(recording), action_levels=tuple(recording.config["action_levels"])
+        **shared_config(recording, "max_steps"),
+        action_levels=tuple(recording.config["action_levels"]),
     )
     return SequentialTradingEnv(frame(recording.config["dataset"]), config)
 
@@ -119,7 +128,6 @@ BRACKET_FIELDS = (
     "takeprofit_levels",
     "include_hold_action",
     "include_close_action",
-    "lock_position_until_sltp",
     "trade_mode",
     "position_fraction",
     "quantity_per_trade",
@@ -128,8 +136,30 @@ BRACKET_FIELDS = (
 
 def sequential_sltp(recording: Recording) -> SequentialTradingEnvSLTP:
     fields = {name: recording.config[name] for name in BRACKET_FIELDS}
-    config = SequentialTradingEnvSLTPConfig(**shared_config(recording), **fields)
+    config = SequentialTradingEnvSLTPConfig(
+        **shared_config(recording, "max_steps"),
+        **fields,
+        lock_position_until_sltp=recording.config["lock_position_until_sltp"],
+    )
     return SequentialTradingEnvSLTP(frame(recording.config["dataset"]), config)
+
+
+def one_step(recording: Recording) -> OneStepTradingEnv:
+    fields = {name: recording.config[name] for name in BRACKET_FIELDS}
+    config = OneStepTradingEnvConfig(**shared_config(recording, "rollout_steps"), **fields)
+    return OneStepTradingEnv(frame(recording.config["dataset"]), config)
+
+
+SIDES = {None: 0, "long": 1, "short": -1, "close": 2}
+
+
+def assert_same_table(env: Any, recording: Recording) -> None:
+    """Our action table is the recorded one."""
+    table, recorded_table = env.action_table, recording.config["action_table"]
+    assert table.sides == tuple(SIDES[side] for side, _, _ in recorded_table)
+    brackets = [(stop or 0, target or 0) for _, stop, target in recorded_table]
+    ours = list(zip(table.stops, table.targets, strict=True))
+    np.testing.assert_allclose(ours, brackets, rtol=1e-15)
 
 
 def replay(env: Any, recording: Recording, *, float64: bool, **options: Any) -> dict[str, Any]:

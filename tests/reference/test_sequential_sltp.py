@@ -9,7 +9,6 @@ from tests.reference import recordings
 
 RUNS = recordings.entries("sequential_sltp")
 EXACT = ("bar_time", "held_bars", "event", "exit_kind", "terminated", "truncated")
-SIDES = {None: 0, "long": 1, "short": -1, "close": 2}
 
 pytestmark = [
     pytest.mark.skipif(
@@ -28,14 +27,7 @@ def test_every_recording_is_there():
 def test_replays_in_float64(run):
     recording = recordings.load(run)
     env = recordings.sequential_sltp(recording)
-    table = env.action_table
-    recorded_table = recording.config["action_table"]
-    assert table.sides == tuple(SIDES[side] for side, _, _ in recorded_table)
-    brackets = [(stop or 0, target or 0) for _, stop, target in recorded_table]
-    np.testing.assert_allclose(
-        list(zip(table.stops, table.targets, strict=True)), brackets, rtol=1e-15
-    )
-
+    recordings.assert_same_table(env, recording)
     ours = recordings.replay(env, recording, float64=True)
     theirs = recordings.recorded(recording, len(recording.arrays["step_action"]))
     assert len(ours["reward"]) == len(theirs["reward"])
