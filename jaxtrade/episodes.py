@@ -34,10 +34,8 @@ def replay(
     Args:
       states: fresh, leaves [E]. actions: [E]. draws: [E] uniform in [0, 1).
     """
-    draws = jnp.asarray(draws, params.fee.dtype)
-    found = jax.tree.map(
-        np.asarray, _resolved(env, params, states, jnp.asarray(actions), draws, observations)
-    )
+    given = (jnp.asarray(actions), jnp.asarray(draws, params.fee.dtype))
+    found = jax.tree.map(np.asarray, _resolved(env, params, states, *given, observations))
     for name in ("ep_start_time", "ep_final_bar_time"):
         found[name] = env.market.bar_time[found[name]]
     return {**found, "ep_action": actions, "leverage": np.asarray(params.leverage, np.float64)}

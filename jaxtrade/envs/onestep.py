@@ -391,14 +391,16 @@ class OneStepTradingEnv(BracketTradingEnv[OneStepTradingEnvConfig]):
           block: bars computed together; bounds the memory.
 
         Raises:
-          ValueError: with slippage, since no outcome is certain then.
+          ValueError: with slippage, since no outcome is certain then (unchecked inside `jit`).
         """
         params = self.default_params if params is None else params
-        if float(np.max(np.asarray(params.slippage))) > 0:
-            raise ValueError(
-                f"outcome_table: needs slippage 0, so that outcomes are certain; got "
-                f"{float(np.max(np.asarray(params.slippage))):g}. Use score."
-            )
+        if not isinstance(params.slippage, jax.core.Tracer):
+            largest = float(np.max(np.asarray(params.slippage)))
+            if largest > 0:
+                raise ValueError(
+                    f"outcome_table: needs slippage 0, so that outcomes are certain; got "
+                    f"{largest:g}. Use score."
+                )
         return self._outcome_table(params, block)
 
     @partial(jax.jit, static_argnames=("self", "block"))

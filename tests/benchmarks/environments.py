@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxtrade import SequentialTradingEnv, SequentialTradingEnvConfig
+from jaxtrade import make
 from jaxtrade.market import Market
 from tests.benchmarks.timing import Measurement, measure, spread
 
@@ -46,20 +46,34 @@ FRAMES = ["1min", "5min", "15min", "1hour"]
 WINDOWS = [12, 8, 8, 24]
 
 
-def configuration(observation: str) -> SequentialTradingEnvConfig:
+# What the rows are called -> environment, its own fields, and the lanes measured (None = all).
+ENVIRONMENTS: dict[str, tuple[str, dict[str, Any], tuple[int, ...] | None]] = {
+    "": ("SequentialTradingEnv", {"action_levels": (-1.0, -0.5, 0.0, 0.5, 1.0)}, None),
+    "bracket ": (
+        "SequentialTradingEnvSLTP",
+        {"stoploss_levels": (-0.01, -0.02), "takeprofit_levels": (0.01, 0.03)},
+        (1024, 4096, 16384, 32768),
+    ),
+}
+
+
+def environment(market: Market, observation: str, kind: str = "") -> Any:
     """The setting of every trading row: four frames, executed every 5 minutes, with costs."""
-    return SequentialTradingEnvConfig(
+    name, fields, _ = ENVIRONMENTS[kind]
+    return make(
+        name,
+        market,
         time_frames=FRAMES,
         window_sizes=WINDOWS,
         execute_on="5min",
-        features="ohlcv",
+        features=market.spec.feature_names[0],
         leverage=5,
-        action_levels=(-1.0, -0.5, 0.0, 0.5, 1.0),
         initial_cash=10_000,
         transaction_fee=0.0004,
         slippage=0.001,
         max_steps=1000,
         observation=observation,
+        **fields,
     )
 
 
@@ -76,30 +90,37 @@ def cartpole(repeats: int) -> Iterator[dict[str, Any]]:
 
 
 def trading(market: Market, lanes: tuple[int, ...], repeats: int) -> Iterator[dict[str, Any]]:
-    """Every row of the trading environment on one market, one at a time as they are measured."""
-    for observation in ("index", "dict"):
-        env = SequentialTradingEnv(market, configuration(observation))
-        params = env.default_params
-        for count in lanes:
-            steps = _STEPS.get(count, 200)
-            run, arguments = _step_loop(env, params, count, steps, env.num_actions)
-            measured = measure(run, *arguments, repeats=repeats, target_seconds=_TARGET)
-            yield _row(observation, "step", count, steps, measured)
-            run, arguments = _rollout_loop(env, params, count, steps)
-            measured = measure(run, *arguments, repeats=repeats, target_seconds=_TARGET)
-            yield _row(observation, "rollout", count, steps, measured)
-            if count >= 1024 and len(jax.devices()) > 1:
-                run, arguments = _sharded(run, arguments)
-                measured = measure(run, *arguments, repeats=repeats, target_seconds=_TARGET)
-                yield _row(observation, "sharded", count, steps, measured)
-        if observation == "dict":
-            for count in lanes:
-                yield _call_row(env, params, count, repeats)
+    """Every row of the trading environments on one market, one at a time as they are measured."""
+    for kind, (_, _, chosen) in ENVIRONMENTS.items():
+        counts = lanes if chosen is None else tuple(n for n in lanes if n in chosen)
+        for observation in ("index", "dict"):
+            env = environment(market, observation, kind)
+            for count in counts:
+                yield from _loops(env, f"{kind}{observation}", count, repeats)
+    env = environment(market, "dict")
+    for count in lanes:
+        yield _call_row(env, env.default_params, count, repeats)
+
+
+def _loops(env: Any, what: str, lanes: int, repeats: int) -> Iterator[dict[str, Any]]:
+    """The scanned loops of one environment."""
+    params = env.default_params
+    steps = _STEPS.get(lanes, 200)
+    loops = {
+        "step": lambda: _step_loop(env, params, lanes, steps, env.num_actions),
+        "rollout": lambda: _rollout_loop(env, params, lanes, steps),
+    }
+    if lanes >= 1024 and len(jax.devices()) > 1:
+        loops["sharded"] = lambda: _sharded(*_rollout_loop(env, params, lanes, steps))
+    for loop, build in loops.items():
+        run, arguments = build()
+        measured = measure(run, *arguments, repeats=repeats, target_seconds=_TARGET)
+        yield _row(what, loop, lanes, steps, measured)
 
 
 def observation_bytes(market: Market) -> int:
     """Bytes of one dict observation."""
-    env = SequentialTradingEnv(market, configuration("dict"))
+    env = environment(market, "dict")
     shapes = jax.eval_shape(env.reset, jax.random.key(0), env.default_params)[0]
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 

@@ -10,9 +10,8 @@ import jax
 from agents.learner import start, train_chunk
 from agents.networks import Normalizer, count_parameters
 from agents.ppo import PPO, PPOConfig
-from jaxtrade import SequentialTradingEnv
 from jaxtrade.market import Market
-from tests.benchmarks.environments import configuration
+from tests.benchmarks.environments import environment
 from tests.benchmarks.timing import program_megabytes, spread
 
 UPDATES = 4
@@ -24,7 +23,7 @@ def ppo(market: Market, repeats: int) -> dict[str, Any]:
     A repeat continues where the one before stopped, as a training run does.
     """
     config = PPOConfig()
-    env = SequentialTradingEnv(market, configuration("index"))
+    env = environment(market, "index")
     learner, params = PPO.create(env, config), env.default_params
     traced = config.traced()
     state = start(learner, jax.random.key(0), traced, params, Normalizer.fit(market))

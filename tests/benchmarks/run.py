@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-GROUPS = ("startup", "environments", "learner")
+GROUPS = ("startup", "environments", "decisions", "learner")
 MINUTES = 500_000
 
 
@@ -76,6 +76,7 @@ def _worker(options: argparse.Namespace) -> None:
     measurers: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         "startup": _startup,
         "environments": _environments,
+        "decisions": _decisions,
         "learner": _learner,
     }
     rows = measurers[options.worker](options)
@@ -117,6 +118,12 @@ def _environments(options: argparse.Namespace) -> dict[str, Any]:
         ),
         "rows": rows,
     }
+
+
+def _decisions(options: argparse.Namespace) -> dict[str, Any]:
+    from tests.benchmarks import decisions
+
+    return decisions.one_step(_market(options.minutes), options.repeats)
 
 
 def _learner(options: argparse.Namespace) -> dict[str, Any]:

@@ -25,6 +25,8 @@ def _section(name: str, result: dict[str, Any]) -> str:
     parts = [f"## {name}", _machine(result["machine"])]
     if "environments" in result:
         parts += _environments(result["environments"])
+    if "decisions" in result:
+        parts += _decisions(result["decisions"])
     if "learner" in result:
         parts += _learner(result["learner"])
     if "startup" in result:
@@ -66,6 +68,24 @@ def _environments(group: dict[str, Any]) -> list[str]:
         f"{group['peak_megabytes']:,.0f} MB{_device_memory(group)}. {_source(group)}"
     )
     return ["### Environment steps", setting, "\n".join(lines)]
+
+
+def _decisions(group: dict[str, Any]) -> list[str]:
+    lines = [
+        "| what | bars exposed | (bar, action) pairs/s (median) | range | compile s |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for row in group["rows"]:
+        rate = row["pairs_per_second"]
+        lines.append(
+            f"| {row['what']} | {row['bars']} | {_count(rate['median'])} | {_count(rate['low'])} - "
+            f"{_count(rate['high'])} | {row['compile_seconds']:.1f} |"
+        )
+    return [
+        "### One-step decisions",
+        f"{group['setting']} {_source(group)}",
+        "\n".join(lines),
+    ]
 
 
 def _yardstick(rows: list[dict[str, Any]]) -> float | None:
