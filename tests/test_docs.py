@@ -12,7 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from jaxtrade import SequentialTradingEnvConfig
+from jaxtrade import (
+    OneStepTradingEnvConfig,
+    Rules,
+    SequentialTradingEnvConfig,
+    SequentialTradingEnvSLTPConfig,
+)
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -64,13 +69,25 @@ def test_sections_that_the_code_points_at_exist() -> None:
     assert found > 20
 
 
-def test_configuration_table_is_complete_and_right() -> None:
+def table_of(heading: str) -> dict[str, str]:
+    """Field -> default as written, of the configuration tables under a heading."""
     page = (PROJECT / "docs" / "environments.md").read_text(encoding="utf-8")
-    section = page.partition("## Configuration")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", section, re.MULTILINE)
-    defaults = SequentialTradingEnvConfig()
-    expected = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
-    rules = expected.pop("rules")
-    written = dict(rows)
-    assert written.pop("rules") == f"{type(rules).__name__}()"
+    section = page.partition(f"## {heading}")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", section, re.MULTILINE))
+
+
+def test_configuration_table_is_complete_and_right() -> None:
+    written = table_of("Configuration")
+    expected = dataclasses.asdict(SequentialTradingEnvConfig())
+    expected.pop("rules")
+    assert written.pop("rules") == f"{Rules.__name__}()"
+    assert {name: ast.literal_eval(text) for name, text in written.items()} == expected
+
+
+def test_bracket_table_is_complete_and_right() -> None:
+    written = table_of("Brackets, and one decision per episode")
+    fields = dataclasses.asdict(SequentialTradingEnvSLTPConfig())
+    fields |= dataclasses.asdict(OneStepTradingEnvConfig())
+    shared = dataclasses.asdict(SequentialTradingEnvConfig())
+    expected = {name: value for name, value in fields.items() if name not in shared}
     assert {name: ast.literal_eval(text) for name, text in written.items()} == expected
