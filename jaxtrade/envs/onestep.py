@@ -18,6 +18,7 @@ from jaxtrade.core.exits import Exit
 from jaxtrade.core.fusion import fence
 from jaxtrade.core.rules import slack
 from jaxtrade.core.trade import Fill
+from jaxtrade.envs import exit_search
 from jaxtrade.envs.bracket import BracketTradingEnv, BracketTradingEnvConfig
 from jaxtrade.envs.config import check_count
 from jaxtrade.envs.mechanics import record_of, where_active
@@ -27,8 +28,6 @@ from jaxtrade.market.windows import close_price, execution_bar
 
 Array = jax.Array
 
-# Bars searched together; a longer horizon is searched block by block, until every exit is found.
-BLOCK = 64
 # The draw that prices a scored pair: the middle of the slippage range.
 SCORE_DRAW = 0.5
 
@@ -156,8 +155,19 @@ class OneStepTradingEnv(BracketTradingEnv[OneStepTradingEnvConfig]):
         opened = fence(opened, terms)
 
         is_open = active & (opened.quantity != 0)
-        horizon = jnp.minimum(state.bar + params.max_steps_in_episode, market.last)
-        last, before_last = self._last_bar(opened, state, horizon, params)
+        # A sweep may shorten the roll-out; what is searched is static.
+        longest = self._longest(market)
+        exposure = jnp.minimum(params.max_steps_in_episode, longest)
+        horizon = jnp.minimum(state.bar + exposure, market.last)
+        last, before_last = exit_search.last_bar(
+            market,
+            opened,
+            state.bar + 1,
+            horizon,
+            terms,
+            ruin=slack(before.dtype) * state.initial_equity,
+            longest=longest,
+        )
         last = jnp.where(is_open, last, first)
         before_last = jnp.where(is_open, before_last, 0)
         bar = execution_bar(market, last)
@@ -222,69 +232,10 @@ class OneStepTradingEnv(BracketTradingEnv[OneStepTradingEnvConfig]):
         )
         return closed, where_active(due, at_horizon, exit_)
 
-    # The search for the exit.
-
-    def _last_bar(
-        self, account: Account, state: EnvState, horizon: Array, params: EnvParams
-    ) -> tuple[Array, Array]:
-        """The first bar after the order that ends the position, or the horizon; funding before it.
-
-        Bars are data: all of a block are tested at once, and the first that passes is taken.
-        """
-        market = params.market
-        size = min(self._longest(market), BLOCK)
-        begin = state.bar + 1
-        if size >= self._longest(market):
-            return self._first_end(account, state, begin, horizon, size, params)
-
-        def look(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            begin, _, paid = carry
-            last, more = self._first_end(account, state, begin, horizon, size, params, paid)
-            return begin + size, last, more
-
-        def goes_on(carry: tuple[Array, Array, Array]) -> Array:
-            begin, last, _ = carry
-            return (begin <= horizon) & (last == horizon)
-
-        none = jnp.zeros_like(account.cash)
-        _, last, paid = jax.lax.while_loop(goes_on, look, (begin, horizon, none))
-        return last, paid
-
     def _longest(self, market: Market) -> int:
         """Most bars an episode can take; static."""
         bars = self.config.episode_bars
         return market.num_bars - 1 if bars is None else min(bars, market.num_bars - 1)
-
-    def _first_end(
-        self,
-        account: Account,
-        state: EnvState,
-        begin: Array,
-        horizon: Array,
-        size: int,
-        params: EnvParams,
-        paid: Array | float = 0.0,
-    ) -> tuple[Array, Array]:
-        """`_last_bar` within ``size`` bars from ``begin`` on, ``paid`` being the funding so far."""
-        market, terms = params.market, self.terms(params)
-        # A slice at the end of the data starts earlier instead; what lies before is masked.
-        start = jnp.clip(begin, 0, market.num_bars - size)
-        bars = start + jnp.arange(size, dtype=jnp.int32)
-        rows = jax.lax.dynamic_slice(market.ohlcv, (start, jnp.zeros_like(start)), (size, 4))
-        high, low, close = rows[:, 1], rows[:, 2], rows[:, 3]
-        exposed = (bars >= begin) & (bars <= horizon)
-        due = jnp.zeros_like(close)
-        if market.funding is not None:
-            rates = jax.lax.dynamic_slice(market.funding, (start,), (size,))
-            due = jnp.where(exposed, account.quantity * close * rates, 0)
-        ends = jnp.zeros(size, bool)
-        for touch in exits.touched(account, high, low, terms, brackets=True):
-            ends |= touch
-        later = dataclasses.replace(account, cash=account.cash - paid - jnp.cumsum(due))
-        worth = accounts.equity(later, close, terms)
-        ends |= worth <= slack(worth.dtype) * state.initial_equity
-        last = jnp.min(jnp.where(ends & exposed, bars, horizon))
-        return last, paid + jnp.sum(jnp.where(bars < last, due, 0))
 
     # The reward.
 

@@ -212,6 +212,16 @@ def test_a_higher_fee_lowers_the_reward():
     assert (np.diff(scores, axis=0) < 0).all()
 
 
+def test_a_sweep_may_shorten_the_rollout_but_not_lengthen_it():
+    env, _ = both(WALK, 12)
+    short, _ = both(WALK, 5)
+    bars, actions = np.arange(10, 100), np.arange(90) % env.num_actions
+    swept = env.default_params.replace(max_steps_in_episode=jnp.int32(5))
+    np.testing.assert_array_equal(env.score(bars, actions, swept), short.score(bars, actions))
+    beyond = env.default_params.replace(max_steps_in_episode=jnp.int32(99))
+    np.testing.assert_array_equal(env.score(bars, actions, beyond), env.score(bars, actions))
+
+
 # Scores -----------------------------------------------------------------------------------------
 
 
