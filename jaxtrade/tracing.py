@@ -162,7 +162,7 @@ def _padded(actions: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def snapshot(env: TradingEnv[Any], state: EnvState, params: EnvParams) -> dict[str, Array]:
     """What a record keeps of one state; see `trace` for names and units."""
-    account, terms = state.account, env.terms(params)
+    account, terms = state.account, env.terms(env.in_force(state, params))
     close = state.price
     kept = {
         "bar": state.bar,

@@ -136,6 +136,11 @@ class TradingMechanics(Generic[Config]):
 
     # Key-free pieces.
 
+    def in_force(self, state: EnvState, params: EnvParams) -> EnvParams:
+        """The parameters that hold for ``state``: the given ones, unless an episode has its own."""
+        del state
+        return params
+
     def initial_state(self, bar: Array, cash: Array, params: EnvParams) -> EnvState:
         """A flat account with ``cash`` at execution bar ``bar`` (int32); all leaves ()."""
         cash = jnp.asarray(cash, params.cash_low.dtype)
