@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import empyrical
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrade import metrics
+from jaxtrade.timeframe import TimeFrame
 
 CURVE = [1000.0, 1010, 1005, 900, 950, 1200, 1100, 1150]
 TWO_PEAKS = [100.0, 110, 105, 110, 99, 104, 110, 111]
@@ -45,9 +49,9 @@ def _float64() -> Any:
         yield
 
 
-def random_curves(count: int, steps: int, seed: int = 0) -> np.ndarray:
+def random_curves(count: int, steps: int, seed: int = 0, volatility: float = 0.01) -> np.ndarray:
     """Equity curves [count, steps + 1] of normal log returns with a small drift."""
-    draws = np.random.default_rng(seed).normal(0.0003, 0.01, (count, steps))
+    draws = np.random.default_rng(seed).normal(0.0003, volatility, (count, steps))
     return 1000 * np.exp(np.cumsum(np.pad(draws, ((0, 0), (1, 0))), axis=1))
 
 
@@ -176,8 +180,7 @@ def test_metrics_are_invariant_to_scaling_equity(curve: list[float], scale: floa
 def test_time_frame_is_accepted_as_periods_per_year() -> None:
     hour = SimpleNamespace(periods_per_year=8760.0)
     assert metrics.sharpe_ratio(CURVE, hour) == metrics.sharpe_ratio(CURVE, 8760)
-    timeframe = pytest.importorskip("jaxtrade.timeframe", reason="needs jaxtrade.timeframe")
-    frame = timeframe.TimeFrame.parse("1hour")
+    frame = TimeFrame.parse("1hour")
     assert metrics.sharpe_ratio(CURVE, frame) == metrics.sharpe_ratio(CURVE, 8760)
 
 
@@ -200,62 +203,90 @@ def test_float32_is_close_to_float64() -> None:
 
 # -- against an established library ------------------------------------------------------------
 
+RISK_FREE, TARGET = 0.03, 0.0005  # per year, per period
+
 
 @jax.jit
-def compared(curve: Any) -> dict[str, Any]:
-    """Metrics that other libraries define alike, for 365 periods a year."""
+@partial(jax.vmap, in_axes=(0, None))
+def compared(curve: Any, ppy: float) -> dict[str, Any]:
+    """Every metric that the library has too."""
     outcomes = metrics.win_statistics(metrics.returns(curve))
     return {
-        "sharpe": metrics.sharpe_ratio(curve, 365),
-        "sharpe above 3 %": metrics.sharpe_ratio(curve, 365, 0.03),
-        "sortino": metrics.sortino_ratio(curve, 365),
-        "volatility": metrics.volatility(curve, 365),
-        "max_drawdown": metrics.max_drawdown(curve),
-        "annual_return": metrics.annual_return(curve, 365),
-        "calmar": metrics.calmar_ratio(curve, 365),
+        "returns": metrics.returns(curve),
         "total_return": metrics.total_return(curve),
+        "annual_return": metrics.annual_return(curve, ppy),
+        "volatility": metrics.volatility(curve, ppy),
+        "sharpe_ratio": metrics.sharpe_ratio(curve, ppy),
+        "sharpe_ratio above the risk-free": metrics.sharpe_ratio(curve, ppy, RISK_FREE),
+        "sortino_ratio": metrics.sortino_ratio(curve, ppy),
+        "sortino_ratio above a target": metrics.sortino_ratio(
+            curve, ppy, jnp.expm1(ppy * jnp.log1p(TARGET)), TARGET
+        ),
+        "drawdown_curve": metrics.drawdown_curve(curve)[1:],
+        "max_drawdown": metrics.max_drawdown(curve),
+        "current_drawdown": metrics.current_drawdown(curve),
+        "calmar_ratio": metrics.calmar_ratio(curve, ppy),
         "win_rate": outcomes.win_rate,
         "profit_factor": outcomes.profit_factor,
     }
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_agrees_with_empyrical(seed: int) -> None:
-    library = pytest.importorskip("empyrical", reason="needs the package empyrical-reloaded")
-    curve = random_curves(1, 700, seed)[0]
-    r, year = curve[1:] / curve[:-1] - 1, {"annualization": 365}
-    found = compared(curve)
-    expected = {
-        "sharpe": library.sharpe_ratio(r, 0, **year),
-        "sharpe above 3 %": library.sharpe_ratio(r, 1.03 ** (1 / 365) - 1, **year),
-        "sortino": library.sortino_ratio(r, 0, **year),
-        "volatility": library.annual_volatility(r, **year),
-        "max_drawdown": library.max_drawdown(r),
-        "annual_return": library.annual_return(r, **year),
-        "calmar": library.calmar_ratio(r, **year),
-        "total_return": library.cum_returns_final(r),
+def of_the_library(curve: np.ndarray, ppy: float) -> dict[str, Any]:
+    """The same metrics by empyrical-reloaded."""
+    r, year = empyrical.simple_returns(curve), {"annualization": ppy}
+    falls = empyrical.stats.drawdown_series(r)
+    # Annual returns are capped here, and the ratio to the drawdown as well.
+    growth = min(empyrical.cagr(r, **year), 10)
+    assert growth == min(empyrical.annual_return(r, **year), 10)
+    capped = growth / empyrical.annual_return(r, **year)
+    return {
+        "returns": r,
+        "total_return": empyrical.cum_returns_final(r),
+        "annual_return": growth,
+        "volatility": empyrical.annual_volatility(r, **year),
+        "sharpe_ratio": empyrical.sharpe_ratio(r, 0, **year),
+        "sharpe_ratio above the risk-free": empyrical.sharpe_ratio(
+            r, (1 + RISK_FREE) ** (1 / ppy) - 1, **year
+        ),
+        "sortino_ratio": empyrical.sortino_ratio(r, 0, **year),
+        "sortino_ratio above a target": empyrical.sortino_ratio(r, TARGET, **year),
+        "drawdown_curve": falls,
+        "max_drawdown": empyrical.max_drawdown(r),
+        "current_drawdown": falls[-1],
+        "calmar_ratio": np.clip(empyrical.calmar_ratio(r, **year) * capped, -1000, 1000),
+        "win_rate": empyrical.batting_average(r, np.zeros_like(r))["batting average"],
+        "profit_factor": empyrical.omega_ratio(r, annualization=1),
     }
-    for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-9, err_msg=name)
 
 
-def test_agrees_with_quantstats() -> None:
-    library = pytest.importorskip("quantstats.stats", reason="needs the package quantstats")
-    pandas = pytest.importorskip("pandas")
-    curve = random_curves(1, 700, 11)[0]
-    dates = pandas.date_range("2021-01-01", periods=700)
-    r = pandas.Series(curve[1:] / curve[:-1] - 1, dates)
-    found = compared(curve)
-    expected = {
-        "sharpe": library.sharpe(r, periods=365),
-        "sortino": library.sortino(r, periods=365),
-        "volatility": library.volatility(r, periods=365),
-        "max_drawdown": library.max_drawdown(r),
-        "win_rate": library.win_rate(r),
-        "profit_factor": library.profit_factor(r),
-    }
-    for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-9, err_msg=name)
+@pytest.mark.parametrize("ppy", [252, 365, 8760])
+@pytest.mark.parametrize("volatility", [0.001, 0.01, 0.05])
+def test_agrees_with_empyrical(ppy: int, volatility: float) -> None:
+    curves = random_curves(12, 700, seed=ppy, volatility=volatility)
+    found = compared(curves, float(ppy))
+    for k, curve in enumerate(curves):
+        for name, value in of_the_library(curve, ppy).items():
+            # A return is a difference of numbers near 1: its last digits are rounding.
+            np.testing.assert_allclose(found[name][k], value, rtol=1e-8, atol=1e-12, err_msg=name)
+
+
+def test_the_days_of_the_deepest_drawdown_agree_with_a_plain_search() -> None:
+    for curve in random_curves(40, 120, seed=3):
+        falls = [value / max(curve[: k + 1]) - 1 for k, value in enumerate(curve)]
+        bottom = falls.index(min(falls))
+        peak = list(curve).index(max(curve[: bottom + 1]))
+        later = [k for k in range(bottom, len(curve)) if curve[k] >= curve[peak]]
+        found = metrics.deepest_drawdown(curve)
+        expected = (bottom - peak, later[0] - bottom if later else -1, curve[peak], curve[bottom])
+        assert (found.duration, found.recovery, found.peak, found.trough) == expected
+
+
+def test_mean_wins_and_losses_agree_with_numpy() -> None:
+    for curve in random_curves(5, 200, seed=4):
+        r = np.diff(curve) / curve[:-1]
+        found = metrics.win_statistics(r)
+        expected = (r[r > 0].mean(), r[r <= 0].mean())
+        np.testing.assert_allclose((found.avg_win, found.avg_loss), expected, rtol=1e-12)
 
 
 # -- round trips --------------------------------------------------------------------------------
@@ -376,18 +407,17 @@ def check_g2(record: dict[str, Any]) -> None:
 
 def golden_bars() -> Any:
     """The series of the golden traces as minute bars."""
-    pandas = pytest.importorskip("pandas")
     closes = np.array(CLOSES, float)
     opens = np.concatenate([closes[:1], closes[:-1]])
     columns = {
-        "timestamp": pandas.date_range("2024-01-01", periods=closes.size, freq="1min"),
+        "timestamp": pd.date_range("2024-01-01", periods=closes.size, freq="1min"),
         "open": opens,
         "high": np.maximum(opens, closes) + 1,
         "low": np.minimum(opens, closes) - 1,
         "close": closes,
         "volume": np.ones(closes.size),
     }
-    return pandas.DataFrame(columns)
+    return pd.DataFrame(columns)
 
 
 @pytest.mark.parametrize(
