@@ -52,7 +52,19 @@ _EXPORTS = {
     "trace": "jaxtrade.tracing",
 }
 # Modules that are reached as attributes, ``jaxtrade.metrics.sharpe_ratio``.
-_MODULES = ("baselines", "core", "envs", "market", "metrics", "report", "rewards", "testing")
+_MODULES = (
+    "adapters",
+    "baselines",
+    "core",
+    "envs",
+    "market",
+    "metrics",
+    "report",
+    "rewards",
+    "testing",
+    "tracking",
+    "wrappers",
+)
 
 __all__ = [*sorted(_EXPORTS), "metrics", "rewards", "__version__"]
 

@@ -1,0 +1,7 @@
+"""Fixtures of the adapter tests."""
+
+from __future__ import annotations
+
+from tests.adapters.builders import hidden
+
+__all__ = ["hidden"]
