@@ -14,11 +14,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-GROUPS = ("startup", "environments", "decisions", "learner")
+GROUPS = ("startup", "environments", "decisions", "learner", "adapters")
 MINUTES = 500_000
 
 
@@ -78,6 +78,7 @@ def _worker(options: argparse.Namespace) -> None:
         "environments": _environments,
         "decisions": _decisions,
         "learner": _learner,
+        "adapters": _adapters,
     }
     rows = measurers[options.worker](options)
     rows["peak_megabytes"] = peak_megabytes()
@@ -100,15 +101,14 @@ def _environments(options: argparse.Namespace) -> dict[str, Any]:
 
     lanes = tuple(options.lanes or environments.LANES)
     market = _market(options.minutes)
-    rows = []
     # CartPole again at the end: how much the machine's own speed moved meanwhile.
-    for row in itertools.chain(
-        environments.cartpole(options.repeats),
-        environments.trading(market, lanes, options.repeats),
-        environments.cartpole(options.repeats),
-    ):
-        _report(row)
-        rows.append(row)
+    rows = _reported(
+        itertools.chain(
+            environments.cartpole(options.repeats),
+            environments.trading(market, lanes, options.repeats),
+            environments.cartpole(options.repeats),
+        )
+    )
     return {
         "minutes": options.minutes,
         "execution_bars": market.num_bars,
@@ -129,7 +129,24 @@ def _decisions(options: argparse.Namespace) -> dict[str, Any]:
 def _learner(options: argparse.Namespace) -> dict[str, Any]:
     from tests.benchmarks import learner
 
-    return learner.ppo(_market(options.minutes, features="default"), options.repeats)
+    market = _market(options.minutes, features="default")
+    return {"rows": _reported(learner.learners(market, options.repeats))}
+
+
+def _adapters(options: argparse.Namespace) -> dict[str, Any]:
+    from tests.benchmarks import adapters
+
+    return {"rows": _reported(adapters.rows(_market(options.minutes), options.repeats))}
+
+
+def _reported(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, each told as soon as it is measured."""
+    told = []
+    for row in rows:
+        name = " ".join(str(row[key]) for key in ("what", "loop", "lanes") if key in row)
+        print(f"  {name:<40} {row['steps_per_second']['median']:>13,.0f}/s", file=sys.stderr)
+        told.append(row)
+    return told
 
 
 def _frame(minutes: int) -> Any:
@@ -151,11 +168,6 @@ def _market(minutes: int, features: str = "ohlcv") -> Any:
         execute_on="5min",
         features=features,
     )
-
-
-def _report(row: dict[str, Any]) -> None:
-    rate = row["steps_per_second"]["median"]
-    print(f"  {row['what']:<9}{row['loop']:<9}{row['lanes']:>7} {rate:>15,.0f}/s", file=sys.stderr)
 
 
 def _merge(path: Path, result: dict[str, Any]) -> dict[str, Any]:

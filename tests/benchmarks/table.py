@@ -29,6 +29,8 @@ def _section(name: str, result: dict[str, Any]) -> str:
         parts += _decisions(result["decisions"])
     if "learner" in result:
         parts += _learner(result["learner"])
+    if "adapters" in result:
+        parts += _adapters(result["adapters"])
     if "startup" in result:
         parts += _startup(result["startup"])
     return "\n\n".join(parts)
@@ -97,22 +99,44 @@ def _yardstick(rows: list[dict[str, Any]]) -> float | None:
 
 def _learner(group: dict[str, Any]) -> list[str]:
     lines = [
-        "| learner | env-steps/s (median) | range | compile s | seconds per update |",
+        "| learner | decisions/s (median) | range | per update | epochs | parameters | "
+        "seconds per update | compile s | program MB |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in group["rows"]:
+        rate, memory = row["steps_per_second"], row["program_megabytes"]
+        lines.append(
+            f"| {row['what']} | {_count(rate['median'])} | {_count(rate['low'])} - "
+            f"{_count(rate['high'])} | {row['steps_per_update']:,} | {row['epochs']} | "
+            f"{row['parameters']:,} | {row['seconds_per_update']:.3f} | "
+            f"{row['compile_seconds']:.1f} | {'' if memory is None else f'{memory:,.0f}'} |"
+        )
+    setting = (
+        "Each learner with its default settings on the four-frame market: collecting, learning, "
+        "resets and everything between, evaluation excluded. A decision is an environment step or "
+        "a whole one-step episode."
+    )
+    memory = f"Peak memory of the process {group['peak_megabytes']:,.0f} MB{_device_memory(group)}."
+    return ["### Learners, end to end", f"{setting} {memory} {_source(group)}", "\n".join(lines)]
+
+
+def _adapters(group: dict[str, Any]) -> list[str]:
+    single = group["rows"][0]["steps_per_second"]["median"]
+    lines = [
+        "| adapter | lanes | env-steps/s (median) | range | x one lane |",
         "|---|--:|--:|--:|--:|",
     ]
     for row in group["rows"]:
         rate = row["steps_per_second"]
         lines.append(
-            f"| {row['what']} | {_count(rate['median'])} | {_count(rate['low'])} - "
-            f"{_count(rate['high'])} | {row['compile_seconds']:.1f} | "
-            f"{row['seconds_per_update']:.3f} |"
+            f"| {row['what']} | {row['lanes']:,} | {_count(rate['median'])} | "
+            f"{_count(rate['low'])} - {_count(rate['high'])} | {rate['median'] / single:.1f} |"
         )
-    memory = f"Peak memory of the process {group['peak_megabytes']:,.0f} MB{_device_memory(group)}."
-    return [
-        "### Learner, end to end",
-        f"{group['setting']} {memory} {_source(group)}",
-        "\n".join(lines),
-    ]
+    setting = (
+        "A Python loop that steps through the adapter with random actions: the four-frame "
+        "observation as one vector, resets included, NumPy in and out."
+    )
+    return ["### Adapters", f"{setting} {_source(group)}", "\n".join(lines)]
 
 
 def _startup(group: dict[str, Any]) -> list[str]:
