@@ -8,6 +8,7 @@ changes the meaning of the state. Nothing is pickled.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
@@ -31,7 +32,7 @@ _REMEDY = {
     "learner": "resume with the settings of the run's config.json",
     "environment": "resume with the settings of the run's config.json",
     "feature_hash": "resume with the same time frames, windows and features",
-    "action_hash": "resume with the same action levels and leverage",
+    "action_hash": "resume with the same action levels or brackets and the same leverage",
     "data": "resume with the same price file and dates",
 }
 
@@ -39,9 +40,9 @@ _REMEDY = {
 def learner_settings(config: LearnerConfig) -> dict[str, Any]:
     """JSON form of the learner's settings."""
     settings = {}
-    for name in LearnerConfig.__dataclass_fields__:
-        value = getattr(config, name)
-        settings[name] = list(value) if isinstance(value, tuple) else value
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        settings[field.name] = list(value) if isinstance(value, tuple) else value
     return settings
 
 

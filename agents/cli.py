@@ -10,48 +10,70 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agents.algorithms import ALGORITHMS
+
 SUCCESS, USAGE, INTERRUPTED = 0, 2, 130
 
 _TRAIN_HELP = """\
-usage: jaxtrade train ppo [--frame FILE] [OPTIONS]
+usage: jaxtrade train {{{names}}} [--env NAME] [--frame FILE] [OPTIONS]
+       jaxtrade train --config FILE [OPTIONS]
        jaxtrade train --resume FOLDER [--total-steps N]
 
 Train policies and write a run folder with bundle, metrics and report.
 
 algorithms:
-  ppo   proximal policy optimisation; `jaxtrade train ppo --help` lists every option
+{algorithms}
+
+environments (--env NAME; default {default}, for grpo {grouped}):
+  {envs}
+
+`jaxtrade train ALGORITHM --help` lists every option of an algorithm and of its environment.
 
 example: jaxtrade train ppo --frame btc.csv.gz --time-frames 1min 5min 15min 1hour \\
            --window-sizes 12 8 8 24 --execute-on 5min --transaction-fee 0.0004 --leverage 5"""
+# Those of jaxtrade.envs.REGISTRY, which is slow to import.
+ENVIRONMENTS = ("SequentialTradingEnv", "SequentialTradingEnvSLTP", "OneStepTradingEnv")
 
 
 def train(argv: Sequence[str]) -> int:
     """Train a policy and write a run folder with bundle, metrics and report."""
     words = list(argv)
-    if words and words[0] == "ppo":
-        words = words[1:]
-    elif not any(word == "--resume" or word.startswith("--resume=") for word in words):
+    named = bool(words) and words[0] in ALGORITHMS
+    algorithm = words.pop(0) if named else None
+    options = {word.partition("=")[0] for word in words}
+    if not named and not options & {"--resume", "--config"}:
         asked = bool(words) and words[0] in ("--help", "-h")
-        print(_TRAIN_HELP, file=sys.stdout if asked else sys.stderr)
+        print(_train_help(), file=sys.stdout if asked else sys.stderr)
         return SUCCESS if asked else USAGE
-    from agents import settings as settings_module
+    from agents import flags, settings
 
-    take = settings_module.take_option
-    resumed, words = take(words, "resume", "run folder to continue")
+    resumed, words = flags.take_option(words, "resume", "run folder to continue")
     if resumed is not None:
         return _resume(Path(resumed), words)
-    config, words = take(words, "config", "settings as .json or .toml")
-    base = settings_module.Settings()
-    if config is not None:
-        base = settings_module.Settings.from_dict(settings_module.read_config(config))
-    settings = settings_module.parse_flags(
+    config, words = flags.take_option(words, "config", "settings as .json or .toml")
+    env, words = flags.take_option(words, "env", "environment")
+    values = {} if config is None else settings.read_config(config)
+    base = settings.Settings.from_dict(values, algorithm, env)
+    given = flags.parse_flags(
         words,
         base,
-        "jaxtrade train ppo",
-        "Train a policy with PPO. --config FILE (.json or .toml, for example a run's config.json) "
-        "gives defaults for every option; --resume FOLDER continues a run.",
+        f"jaxtrade train {base.algorithm}",
+        f"Train a policy with {base.algorithm} in {base.env}; --env NAME chooses another of "
+        f"{', '.join(ENVIRONMENTS)}. --config FILE (.json or .toml, for example a run's "
+        "config.json) gives defaults for every option; --resume FOLDER continues a run.",
     )
-    return _train(settings)
+    return _train(given)
+
+
+def _train_help() -> str:
+    lines = [f"  {name:<5} {algorithm.note}" for name, algorithm in ALGORITHMS.items()]
+    return _TRAIN_HELP.format(
+        names=",".join(ALGORITHMS),
+        algorithms="\n".join(lines),
+        envs=", ".join(ENVIRONMENTS),
+        default=ALGORITHMS["ppo"].env,
+        grouped=ALGORITHMS["grpo"].env,
+    )
 
 
 def _resume(folder: Path, words: list[str]) -> int:
@@ -66,10 +88,11 @@ def _resume(folder: Path, words: list[str]) -> int:
     if not (folder / CONFIG).exists():
         raise FileNotFoundError(f"{folder}: holds no run ({CONFIG} is missing)")
     settings = settings_module.Settings.from_dict(settings_module.read_config(str(folder / CONFIG)))
+    # The checkpoint holds the network: the one it began with is not needed any more.
+    run = dataclasses.replace(settings.run, initial_policy=None)
     if given.total_steps is not None:
-        run = dataclasses.replace(settings.run, total_steps=given.total_steps)
-        settings = dataclasses.replace(settings, run=run)
-    return _train(settings, folder)
+        run = dataclasses.replace(run, total_steps=given.total_steps)
+    return _train(dataclasses.replace(settings, run=run), folder)
 
 
 def _train(settings: Any, resume: Path | None = None, console: Any = None) -> int:
@@ -110,14 +133,25 @@ def _about(prepared: Any, folder: Path) -> str:
         f"{settings.run.frame}: {env.market.num_bars:,} bars of {config.execution_frame}, learning "
         f"on {describe_range(ranges.train)['transitions']:,}, held out {held['transitions']:,} "
         f"({held['first_decision']} to {held['end']} UTC)",
-        f"costs: fee {config.transaction_fee:g}, half spread {config.half_spread:g}, slippage "
-        f"{config.slippage:g}, leverage {config.leverage:g}; levels {env.levels.tolist()}",
-        f"PPO: {parameters:,} parameters, {len(prepared.seeds)} seed(s), {updates:,} updates of "
-        f"{settings.learner.steps_per_update:,} steps each; writing to {folder}",
+        f"{settings.env}: fee {config.transaction_fee:g}, half spread {config.half_spread:g}, "
+        f"slippage {config.slippage:g}, leverage {config.leverage:g}; {_actions(env)}",
+        f"{settings.algorithm.upper()}: {parameters:,} parameters, {len(prepared.seeds)} seed(s), "
+        f"{updates:,} updates of {settings.learner.steps_per_update:,} steps each; writing to "
+        f"{folder}",
     ]
     if config.transaction_fee == 0 and config.half_spread == 0 and config.slippage == 0:
         lines.insert(2, "note: all costs are 0; no market is that kind (--transaction-fee 0.0004)")
     return "\n".join(lines)
+
+
+def _actions(env: Any) -> str:
+    """What an agent of the environment can do, in a few words."""
+    described = env.action_description()
+    if described["kind"] == "continuous":
+        return "level in [-1, 1]"
+    if described["kind"] == "levels":
+        return f"levels {described['levels']}"
+    return f"{len(described['rows'])} bracket actions"
 
 
 def _finish(prepared: Any, finished: Any, folder: Path, progress: Any) -> str:
@@ -130,7 +164,7 @@ def _finish(prepared: Any, finished: Any, folder: Path, progress: Any) -> str:
     test = results.describe_range(prepared.ranges.test)
     title = f"held out: {test['first_decision']} to {test['end']} UTC, the same costs for all"
     print_table(found.comparison, title, progress.console)
-    verdict = judge(found.comparison.report_rows(), found.comparison.days, results.POLICY)
+    verdict = judge(found.comparison.report_rows(), found.comparison.days, found.subject)
     progress.console.print(verdict.text, highlight=False)
     progress.console.print(caveat(found.comparison.days), style="italic", highlight=False)
     seconds = time.perf_counter() - begin
@@ -143,10 +177,9 @@ def evaluate(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="jaxtrade evaluate",
         description=evaluate.__doc__,
-        epilog="example: jaxtrade evaluate runs/demo/bundle.zip --frame eurusd_1h "
-        "--start 2017-11-01 --json",
+        epilog="example: jaxtrade evaluate runs/demo/bundle.zip --frame btc_2023.csv.gz",
     )
-    parser.add_argument("bundle", help="file written by jaxtrade train")
+    parser.add_argument("bundle", help="bundle.zip written by jaxtrade train")
     parser.add_argument("--frame", required=True, help="prices: a file or a bundled sample")
     parser.add_argument("--start", help="first decision not before this date; default: all")
     parser.add_argument("--end", help="last bar ends by this date; default: all")
@@ -158,18 +191,11 @@ def evaluate(argv: Sequence[str]) -> int:
 
     from agents import evaluate as evaluation
     from agents.comparison import caveat, compare, print_table
-    from agents.progress import Progress
     from agents.results import describe_range
-    from agents.settings import Settings
-    from agents.training import read_frame
     from jaxtrade.bundle import Bundle
-    from jaxtrade.envs import SequentialTradingEnv
 
     bundle = Bundle.load(given.bundle)
-    config = Settings.from_dict({"environment": bundle.config}).environment
-    with Progress().notes():
-        env = SequentialTradingEnv(read_frame(given.frame), config)
-    bundle.check(env)
+    env = _environment(bundle, given.frame)
     market = _between(env.market, given.start, given.end)
     records = evaluation.run(env, evaluation.BundlePolicy(bundle), market=market)
     comparison = compare(
@@ -190,6 +216,21 @@ def evaluate(argv: Sequence[str]) -> int:
         shown = {name: rows[0] for name, rows in comparison.records.items()}
         write_report(given.report, f"{given.bundle}", comparison.report_rows(), shown, details)
     return SUCCESS
+
+
+def _environment(bundle: Any, frame: str) -> Any:
+    """The environment a bundle is judged in, over the prices of ``frame``."""
+    from agents.evaluate import evaluated
+    from agents.progress import Progress
+    from agents.ranges import read_frame
+    from agents.settings import environment_of
+    from jaxtrade.envs.registry import find
+
+    config = environment_of(bundle.environment, bundle.config)
+    with Progress().notes():
+        env = evaluated(find(bundle.environment).env(read_frame(frame), config))
+    bundle.check(env)
+    return env
 
 
 def _between(market: Any, start: str | None, end: str | None) -> Any:

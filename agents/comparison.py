@@ -6,9 +6,11 @@ row without costs.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,31 +76,60 @@ def compare(
 ) -> Comparison:
     """Put records of policies beside the baselines over the same range.
 
+    Holding and random actions are always among them, rules where actions and windows allow them.
+
     Args:
+      env: trading environment that goes bar by bar (see `evaluate.evaluated`).
       policies: row name -> records (one per seed). market: host market of the range.
       random_policies, seed: number and seed of the random baseline's draws.
     """
     records: dict[str, list[Record]] = {name: list(found) for name, found in policies.items()}
-    long = evaluate.run(env, evaluate.RulePolicy(baselines.always_long(env.levels)), market=market)
-    # Holding needs the prices of the whole range; a ruined policy's record is shorter.
-    closes = np.asarray(market.ohlcv)[int(market.first) : int(market.last) + 1, 3]
-    times = np.asarray(market.open_minute)[int(market.first) : int(market.last) + 1]
-    whole = {
-        "close": closes,
-        "bar_time": times.astype(np.int64) * 60_000_000_000,
-        "equity": long[0]["equity"],
-    }
-    records["buy and hold (no costs)"] = [evaluate.hold_record(whole)]
-    records["always long"] = long
-    if (np.asarray(env.levels) == 0).any():
-        rule = evaluate.RulePolicy(baselines.always_flat(env.levels))
-        records["always flat"] = evaluate.run(env, rule, market=market)
+    records["buy and hold (no costs)"] = [evaluate.hold_record(_whole(env, market))]
+    rules = {**_rules(env), "random": baselines.random(env)}
+    numbers = np.concatenate([np.arange(len(rules)), np.full(random_policies - 1, len(rules) - 1)])
     draws = evaluate.random_draws(seed, random_policies, market)
-    rule = evaluate.RulePolicy(baselines.random(env.num_actions))
-    records["random"] = evaluate.run(env, rule, market=market, draws=draws)
+    still = np.full((len(rules) - 1, draws.shape[1]), evaluate.COST_DRAW)
+    choose = evaluate.RulePolicies(tuple(rules.values()))
+    # Together they are one program to compile instead of one each.
+    found = evaluate.run(
+        env, choose, numbers.astype(np.int32), market=market, draws=np.concatenate([still, draws])
+    )
+    for number, name in enumerate(rules):
+        records[name] = found[number:] if name == "random" else [found[number]]
     frame = env.config.execution_frame
     metrics = {name: _metrics(found, frame) for name, found in records.items()}
     return Comparison(metrics=metrics, records=records)
+
+
+def _rules(env: Any) -> dict[str, baselines.Policy]:
+    """The rules that the environment's actions and windows allow, by row name.
+
+    Those that read closes take the first time frame whose window is long enough.
+    """
+    candidates: list[tuple[str, Callable[[], baselines.Policy]]] = [
+        ("always long", partial(baselines.always_long, env)),
+        ("always flat", partial(baselines.always_flat, env)),
+    ]
+    for frame in env.market.spec.time_frames:
+        cross = partial(baselines.moving_average_cross, env, time_frame=frame)
+        reversion = partial(baselines.mean_reversion, env, time_frame=frame)
+        candidates += [("moving averages", cross), ("mean reversion", reversion)]
+    rules: dict[str, baselines.Policy] = {}
+    for name, make in candidates:
+        if name not in rules:
+            with contextlib.suppress(ValueError):
+                rules[name] = make()
+    return rules
+
+
+def _whole(env: Any, market: Any) -> Record:
+    """Prices of a range: a ruined policy's record is shorter."""
+    bars = slice(int(market.first), int(market.last) + 1)
+    return {
+        "close": np.asarray(market.ohlcv)[bars, 3],
+        "bar_time": market.bar_time[bars],
+        "equity": np.array([env.config.cash_range[0]]),
+    }
 
 
 def _metrics(records: Sequence[Record], frame: Any) -> dict[str, list[float]]:

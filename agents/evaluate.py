@@ -16,7 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from agents.networks import ACCOUNT_STATE, ActorCritic
+from agents.sac import deterministic
 from jaxtrade import baselines
+from jaxtrade.envs import (
+    OneStepTradingEnv,
+    SequentialTradingEnvSLTP,
+    SequentialTradingEnvSLTPConfig,
+)
+from jaxtrade.envs.bracket import BracketTradingEnvConfig
 from jaxtrade.market.windows import windows
 from jaxtrade.tracing import joined, record_steps
 
@@ -30,15 +37,22 @@ COST_DRAW = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class NetworkPolicy:
-    """Deterministic choice of a network; variables are those of `variables_of`."""
+    """Deterministic choice of a network; variables are those of `variables_of`.
+
+    Attributes:
+      continuous: whether the network's first output is the mean of a number instead of logits.
+    """
 
     network: ActorCritic
+    continuous: bool = False
 
     def __call__(self, variables: Any, observation: Mapping[str, Array], draw: Array) -> Array:
-        """The action with the highest logit, int32 ()."""
+        """The action with the highest logit, int32 (), or the number without noise, float32 ()."""
         seen = variables["normalizer"].observation(observation)
-        logits, _ = self.network.apply({"params": variables["params"]}, seen)
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        output: Any = self.network.apply({"params": variables["params"]}, seen)[0]
+        if self.continuous:
+            return deterministic(output)
+        return jnp.argmax(output, axis=-1).astype(jnp.int32)
 
 
 def variables_of(state: Any) -> dict[str, Any]:
@@ -55,8 +69,19 @@ class RulePolicy:
     policy: baselines.Policy
 
     def __call__(self, variables: Any, observation: Mapping[str, Array], draw: Array) -> Array:
-        """The rule's action, int32 ()."""
+        """The rule's action ()."""
         return self.policy(observation, draw)
+
+
+@dataclasses.dataclass(frozen=True)
+class RulePolicies:
+    """Several rules in one program; variables are the number of the rule to follow, int32 [K]."""
+
+    policies: tuple[baselines.Policy, ...]
+
+    def __call__(self, variables: Any, observation: Mapping[str, Array], draw: Array) -> Array:
+        """The action of rule number ``variables`` ()."""
+        return jnp.stack([policy(observation, draw) for policy in self.policies])[variables]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,9 +91,26 @@ class BundlePolicy:
     bundle: Any
 
     def __call__(self, variables: Any, observation: Mapping[str, Array], draw: Array) -> Array:
-        """The action with the highest logit, int32 ()."""
+        """The bundle's deterministic action ()."""
         batch = jax.tree.map(lambda part: part[None], dict(observation))
-        return jnp.argmax(self.bundle.policy(batch)[0]).astype(jnp.int32)
+        action: Array = self.bundle.decide(batch)[0]
+        return action
+
+
+def evaluated(env: Any) -> Any:
+    """The environment in which a policy of ``env`` is judged: one that goes bar by bar.
+
+    For the one-step environment that is the bracket environment with the same brackets, where a
+    position waits for its stop or target; others are judged in themselves.
+    """
+    if not isinstance(env, OneStepTradingEnv):
+        return env
+    shared = {
+        field.name: getattr(env.config, field.name)
+        for field in dataclasses.fields(BracketTradingEnvConfig)
+    }
+    config = SequentialTradingEnvSLTPConfig(**shared, lock_position_until_sltp=True)
+    return SequentialTradingEnvSLTP(env.market, config)
 
 
 def run(
@@ -137,7 +179,7 @@ def hold_record(record: Record) -> Record:
     Args:
       record: of any policy that ran to the end of the range.
     """
-    equity = baselines.buy_and_hold(record["close"], float(record["equity"][0]))
+    equity = baselines.holding_equity(record["close"], float(record["equity"][0]))
     states, steps = equity.shape[0], equity.shape[0] - 1
     zero, nan = np.zeros(steps), np.full(steps, np.nan)
     quantity = np.concatenate([[0.0], np.full(steps, equity[0] / record["close"][0])])

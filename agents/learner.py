@@ -32,6 +32,7 @@ from agents.networks import (
     Normalizer,
     expand,
 )
+from jaxtrade.wrappers import Wrapper
 
 Array = jax.Array
 
@@ -75,7 +76,8 @@ class LearnerConfig:
       num_envs: environments stepped together.
       hidden_sizes: widths of the torso; the first layer takes the encoded market and the account.
       encoder: "mlp" flattens the windows, "conv" runs causal convolutions over each.
-      activation: "relu" or "tanh". channels: of the convolutions. width: taps of the convolutions.
+      activation: "relu" or "tanh". channels: of the convolutions, one number per layer.
+      width: taps of a convolution. growth: its dilation is growth**layer.
     """
 
     learning_rate: float = number(3e-4)
@@ -87,6 +89,7 @@ class LearnerConfig:
     activation: str = choice("relu", tuple(ACTIVATIONS))
     channels: tuple[int, ...] = counts((32, 32, 32))
     width: int = count(3)
+    growth: int = count(2)
 
     @property
     def steps_per_update(self) -> int:
@@ -117,6 +120,7 @@ class LearnerConfig:
             activation=self.activation,
             channels=tuple(self.channels),
             width=self.width,
+            growth=self.growth,
         )
 
     def optimizer(self) -> optax.GradientTransformation:
@@ -159,6 +163,8 @@ def _is_count(value: Any) -> bool:
 
 def index_twin(env: Any) -> Any:
     """The environment with observations in index form (itself, if they are or it has no market)."""
+    if isinstance(env, Wrapper):
+        return env.around(index_twin(env.env))
     config = getattr(env, "config", None)
     if config is None or config.observation == "index":
         return env
@@ -209,9 +215,10 @@ class Learner:
 
     def apply(self, network_params: Any, observation: Any, params: Any) -> tuple[Array, Array]:
         """Logits [M, A] and value [M] of observations in index form; market already normalised."""
-        return self._outputs(network_params, self.expand(observation, params))
+        return self.outputs(network_params, self.expand(observation, params))
 
-    def _outputs(self, network_params: Any, *arguments: Any, method: str = "__call__") -> Any:
+    def outputs(self, network_params: Any, *arguments: Any, method: str = "__call__") -> Any:
+        """What a method of the network gives under its parameters."""
         return self.network.apply({"params": network_params}, *arguments, method=method)
 
     def actor(
@@ -228,14 +235,14 @@ class Learner:
         def embed(bar: Array) -> Array:
             account = jnp.zeros((*bar.shape, 1))
             windows = expand({BAR: bar, ACCOUNT_STATE: account}, market)
-            return self._outputs(network_params, windows, method="embed")
+            return self.outputs(network_params, windows, method="embed")
 
         bars = jnp.arange(market.ohlcv.shape[0], dtype=jnp.int32)
         table = jax.lax.map(lambda bar: embed(bar[None])[0], bars, batch_size=4096)
 
         def act(observation: Any) -> tuple[Array, Array]:
             embedding = jnp.take(table, observation[BAR], axis=0)
-            return self._outputs(
+            return self.outputs(
                 network_params, embedding, observation[ACCOUNT_STATE], method="decide"
             )
 

@@ -154,39 +154,49 @@ def orthogonal(gain: float) -> Callable[..., Array]:
     return init
 
 
-class CausalConvolution(nn.Module):
-    """Dilated causal convolutions over a window; the newest row's channels come out.
+def reach_of(layers: int, width: int, growth: int) -> int:
+    """Rows before the newest that an output of `CausalConvolution` depends on."""
+    return sum((width - 1) * growth**layer for layer in range(layers))
 
-    Each layer is ``width`` shifted matrix products, and computes only the rows that the newest
-    output depends on. Rows before the window count as zero.
+
+class CausalConvolution(nn.Module):
+    """Dilated causal convolutions over rows; each layer is ``width`` shifted matrix products.
+
+    Only rows that the outputs wanted depend on are computed. Neighbouring outputs share what they
+    have in common, so that encoding a stretch of n bars costs far less than n windows.
 
     Attributes:
-      channels: output channels of each layer. width: taps per layer. Dilations are width**layer.
+      channels: output channels of each layer. width: taps per layer.
+      growth: dilations are growth**layer.
     """
 
     channels: tuple[int, ...]
     width: int
+    growth: int
     activation: Callable[[Array], Array]
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[B, W, F] -> [B, channels[-1]]."""
-        reach = [(self.width - 1) * self.width**layer for layer in range(len(self.channels))]
-        missing = max(1 + sum(reach) - x.shape[-2], 0)
-        x = x[..., max(x.shape[-2] - 1 - sum(reach), 0) :, :]
+    def __call__(self, x: Array, rows: int = 1) -> Array:
+        """Outputs of the newest ``rows`` rows: [B, W, F] -> [B, rows, channels[-1]].
+
+        Rows before the first count as zero.
+        """
+        needed = rows + reach_of(len(self.channels), self.width, self.growth)
+        missing = max(needed - x.shape[-2], 0)
+        x = x[..., max(x.shape[-2] - needed, 0) :, :]
         x = jnp.concatenate([jnp.zeros((*x.shape[:-2], missing, x.shape[-1]), x.dtype), x], axis=-2)
         for layer, channels in enumerate(self.channels):
-            step = self.width**layer
-            rows = x.shape[-2] - reach[layer]
+            step = self.growth**layer
+            left = x.shape[-2] - (self.width - 1) * step
             shape = (self.width * x.shape[-1], channels)
             kernel = self.param(f"kernel_{layer}", orthogonal(math.sqrt(2)), shape)
             bias = self.param(f"bias_{layer}", nn.initializers.zeros, (channels,))
             taps = kernel.reshape(self.width, x.shape[-1], channels)
             shifted = [
-                x[..., tap * step : tap * step + rows, :] @ taps[tap] for tap in range(self.width)
+                x[..., tap * step : tap * step + left, :] @ taps[tap] for tap in range(self.width)
             ]
             x = self.activation(sum(shifted) + bias)
-        return x[..., 0, :]
+        return x
 
 
 class ActorCritic(nn.Module):
@@ -198,7 +208,7 @@ class ActorCritic(nn.Module):
         an account part.
       encoder: "mlp" flattens every window, "conv" runs `CausalConvolution` per time frame.
       activation: "relu" or "tanh".
-      channels, width: of the convolutions.
+      channels, width, growth: of the convolutions.
     """
 
     num_actions: int
@@ -207,6 +217,12 @@ class ActorCritic(nn.Module):
     activation: str = "relu"
     channels: tuple[int, ...] = (32, 32, 32)
     width: int = 3
+    growth: int = 2
+
+    @property
+    def reach(self) -> int:
+        """Rows before the newest that the convolutions look at."""
+        return reach_of(len(self.channels), self.width, self.growth)
 
     def setup(self) -> None:
         """Create the layers."""
@@ -224,25 +240,44 @@ class ActorCritic(nn.Module):
         return self.decide(self.embed(observation), observation[ACCOUNT_STATE])
 
     @nn.compact
-    def embed(self, observation: Observation) -> Array:
-        """The market's part of the first layer, [B, H]; a function of the bar alone."""
+    def embed(self, observation: Observation, places: Mapping[str, Array] | None = None) -> Array:
+        """The market's part of the first layer; a function of the bars alone.
+
+        Args:
+          observation: window key -> [B, W, F]; or, to encode S consecutive bars at once ("conv"
+            only), rows [B, reach + L, F] that all of them look at.
+          places: window key -> int32 [B, S], which of the newest L rows is the newest visible one
+            at each of the bars.
+
+        Returns: [B, H], of several bars [B, S, H].
+        """
         # Sorted, because dictionaries leave `jit` and `vmap` sorted: the order is that of the keys
         # wherever the observation was built.
-        parts = [observation[key] for key in sorted(observation) if key != ACCOUNT_STATE]
+        parts = {key: observation[key] for key in sorted(observation) if key != ACCOUNT_STATE}
         if not parts:
             shape = observation[ACCOUNT_STATE].shape[:-1]
             return self.market_layer(jnp.zeros((*shape, 1)))
-        return self.market_layer(self._encode(parts))
-
-    def _encode(self, parts: list[Array]) -> Array:
         if self.encoder == "mlp":
-            return jnp.concatenate([part.reshape(*part.shape[:-2], -1) for part in parts], axis=-1)
-        activation = ACTIVATIONS[self.activation]
-        encoded = [
-            CausalConvolution(self.channels, self.width, activation, name=f"convolution_{i}")(part)
-            for i, part in enumerate(parts)
-        ]
-        return jnp.concatenate(encoded, axis=-1)
+            flat = [part.reshape(*part.shape[:-2], -1) for part in parts.values()]
+            return self.market_layer(jnp.concatenate(flat, axis=-1))
+        encoded = []
+        for i, (key, part) in enumerate(parts.items()):
+            if places is None:
+                encoded.append(self._convolution(i)(part)[..., 0, :])
+            else:
+                rows = self._convolution(i)(part, rows=part.shape[-2] - self.reach)
+                encoded.append(jnp.take_along_axis(rows, places[key][..., None], axis=-2))
+        return self.market_layer(jnp.concatenate(encoded, axis=-1))
+
+    def _convolution(self, i: int) -> CausalConvolution:
+        """Encoder of the i-th window, in the order of the keys."""
+        return CausalConvolution(
+            self.channels,
+            self.width,
+            self.growth,
+            ACTIVATIONS[self.activation],
+            name=f"convolution_{i}",
+        )
 
     def decide(self, embedding: Array, account_state: Array) -> tuple[Array, Array]:
         """Logits [B, A] and value [B] from the embedding [B, H] and account state [B, P]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,11 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from agents.networks import ActorCritic, Normalizer
+from agents.sac import deterministic
 from jaxtrade.bundle import Bundle
 
 Array = jax.Array
 
-_NETWORK_FIELDS = ("num_actions", "hidden_sizes", "encoder", "activation", "channels", "width")
+# Those of flax itself are no settings.
+_NETWORK_FIELDS = tuple(
+    field.name for field in dataclasses.fields(ActorCritic) if field.name not in ("parent", "name")
+)
 
 
 def select_seed(state: Any, seed: int) -> Any:
@@ -39,7 +44,8 @@ def bundle_of(
 
     def policy(observation: dict[str, Array]) -> Array:
         seen = variables["normalizer"].observation(observation)
-        return network.apply({"params": variables["params"]}, seen)[0]
+        output: Any = network.apply({"params": variables["params"]}, seen)[0]
+        return deterministic(output) if env.continuous else output
 
     normalizer = variables["normalizer"]
     flat = {

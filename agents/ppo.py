@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from agents import losses, rollout
+from agents import losses, rollout, segments
+from agents.experience import Experience, Segments, Steps
 from agents.learner import (
     Learner,
     LearnerConfig,
@@ -24,6 +25,7 @@ from agents.learner import (
     switch,
 )
 from agents.networks import Normalizer
+from jaxtrade.wrappers import ContinuingEpisodes
 
 Array = jax.Array
 
@@ -41,6 +43,9 @@ class PPOConfig(LearnerConfig):
       rollout_steps: steps of each environment per update.
       epochs: passes over a rollout. minibatches: parts of a rollout per pass; must divide num_envs.
       shuffle: "envs" cuts a rollout into whole environments, "steps" into single steps.
+      rollout: "steps" encodes every observation on its own; "segments" lets every market clock run
+        on through a rollout and encodes its stretch of bars once, for encoder "conv".
+      restart_updates: "segments" only: updates after which a lane moves to a new random start.
       normalize_advantages: per minibatch.
       normalize_rewards: divide rewards by the running deviation of the discounted return, so that
         returns of any size give value targets near 1.
@@ -54,6 +59,8 @@ class PPOConfig(LearnerConfig):
     epochs: int = count(3)
     minibatches: int = count(8)
     shuffle: str = choice("envs", ("envs", "steps"))
+    rollout: str = choice("steps", ("steps", "segments"))
+    restart_updates: int = count(8)
     normalize_advantages: bool = switch(True)
     normalize_rewards: bool = switch(True)
 
@@ -63,12 +70,20 @@ class PPOConfig(LearnerConfig):
         return self.num_envs * self.rollout_steps
 
     def _conflicts(self) -> list[str]:
-        if self._shuffled % self.minibatches == 0:
-            return []
-        return [
-            f"minibatches: must divide the {self._shuffled} {self.shuffle} of a rollout, was "
-            f"{self.minibatches}"
-        ]
+        problems = []
+        if self._shuffled % self.minibatches:
+            problems.append(
+                f"minibatches: must divide the {self._shuffled} {self.shuffle} of a rollout, was "
+                f"{self.minibatches}"
+            )
+        if self.rollout == "segments":
+            for name, needed in (("encoder", "conv"), ("shuffle", "envs")):
+                if getattr(self, name) != needed:
+                    problems.append(
+                        f'{name}: must be "{needed}" with rollout="segments", was '
+                        f"{getattr(self, name)!r}"
+                    )
+        return problems
 
     @property
     def _shuffled(self) -> int:
@@ -108,7 +123,13 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class PPO(Learner):
-    """The learner; see `Learner`."""
+    """The learner; see `Learner`.
+
+    Attributes:
+      view: how it collects and looks at what it collected.
+    """
+
+    view: Steps | Segments = dataclasses.field(default_factory=Steps)
 
     @classmethod
     def create(cls, env: Any, config: PPOConfig) -> PPO:
@@ -119,7 +140,12 @@ class PPO(Learner):
         """
         config.check()
         require_discrete(env, "PPO")
-        return cls(index_twin(env), config.network(env.num_actions))
+        network = config.network(env.num_actions)
+        if config.rollout == "steps":
+            return cls(index_twin(env), network)
+        plan = segments.Plan.of(env.market, config.rollout_steps, network.reach)
+        view = Segments(plan, config.restart_updates)
+        return cls(ContinuingEpisodes(index_twin(env)), network, view)
 
     def init(
         self, key: Array, config: PPOConfig, params: Any, normalizer: Normalizer | None = None
@@ -152,24 +178,23 @@ class PPO(Learner):
         """
         key, key_draws, key_shuffle = jax.random.split(state.key, 3)
         params = normalised(state.normalizer, params)
-        act = self.actor(state.params, params, config.steps_per_update)
-        shape = (config.rollout_steps, config.num_envs)
+        # A row before the steps: lanes that move do so before the rollout.
+        shape = (config.rollout_steps + 1, config.num_envs)
         draws = rollout.Draws.of(key_draws, shape)
-        lanes, batch, metrics = rollout.collect(self.env, state.lanes, draws, params, act)
+        seen = self.view.collect(self, state.params, state.lanes, draws, params, state.update)
+        batch, metrics = seen.batch, seen.metrics
         return_scale, reward = _scaled_rewards(state.return_scale, batch, config)
-        _, last_value = act(rollout.observe(self.env, lanes.state, params))
-        final_value = rollout.final_values(lambda o: act(o)[1], batch, config.num_envs)
         advantage, target = losses.gae(
             reward,
-            jnp.concatenate([batch.value, last_value[None]]),
-            final_value,
+            jnp.concatenate([batch.value, seen.last_value[None]]),
+            seen.final_value,
             batch.terminated,
-            batch.truncated,
+            seen.truncated,
             config.gamma,
             config.gae_lambda,
         )
         network, optimizer, learned = self._learn(
-            state, config, params, batch, advantage, target, key_shuffle
+            state, config, params, seen, advantage, target, key_shuffle
         )
         metrics |= learned
         metrics |= _explained(target, batch.value)
@@ -177,7 +202,7 @@ class PPO(Learner):
             params=network,
             optimizer=optimizer,
             normalizer=state.normalizer,
-            lanes=lanes,
+            lanes=seen.lanes,
             return_scale=return_scale,
             key=key,
             update=state.update + 1,
@@ -189,23 +214,25 @@ class PPO(Learner):
         state: TrainState,
         config: PPOConfig,
         params: Any,
-        batch: rollout.Transitions,
+        seen: Experience,
         advantage: Array,
         target: Array,
         key: Array,
     ) -> tuple[Any, Any, dict[str, Array]]:
         """Epochs over minibatches of whole environments (or single steps)."""
         optimizer = config.optimizer()
-        samples = (batch.observation, batch.action, batch.log_probability, advantage, target)
+        batch = seen.batch
+        samples = (seen.inputs, batch.action, batch.log_probability, advantage, target)
         if config.shuffle == "steps":
             samples = jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), samples)
         count = config._shuffled
 
         def loss(network: Any, minibatch: Any) -> tuple[Array, losses.LossTerms]:
-            observation, action, log_probability, advantage, target = minibatch
+            inputs, *rest = minibatch
+            action, log_probability, advantage, target = (x.reshape(-1) for x in rest)
             if config.normalize_advantages:
                 advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-            logits, value = self.apply(network, observation, params)
+            logits, value = self.view.outputs(self, network, inputs, params)
             terms = losses.ppo_loss(
                 logits,
                 value,
@@ -221,9 +248,7 @@ class PPO(Learner):
 
         def step(carry: Any, places: Array) -> tuple[Any, Any]:
             network, optimizer_state = carry
-            minibatch = jax.tree.map(
-                lambda x: jnp.take(x, places, axis=1).reshape(-1, *x.shape[2:]), samples
-            )
+            minibatch = jax.tree.map(lambda x: jnp.take(x, places, axis=1), samples)
             (_, terms), gradient = jax.value_and_grad(loss, has_aux=True)(network, minibatch)
             norm = gradient_norm(gradient)
             change, optimizer_state = optimizer.update(gradient, optimizer_state)
@@ -235,18 +260,12 @@ class PPO(Learner):
 
         keys = jax.random.split(key, config.epochs)
         carry, (terms, norm) = jax.lax.scan(epoch, (state.params, state.optimizer), keys)
-        named = {f"loss_{name}": value.sum() for name, value in terms._asdict().items()}
-        del named["loss_ratio_deviation"]
-        named |= {
-            "minibatches": jnp.asarray(config.epochs * config.minibatches, jnp.int32),
-            "gradient_norm": norm.sum(),
-            "nonfinite_losses": (~jnp.isfinite(terms.loss) | ~jnp.isfinite(norm)).sum(
-                dtype=jnp.int32
-            ),
-            # Of the very first minibatch: anything but rounding is an error of layout.
-            "first_ratio_deviation_max": terms.ratio_deviation[0, 0],
-        }
-        return (*carry, named)
+        named = terms._asdict()
+        # Of the very first minibatch: anything but rounding is an error of layout.
+        deviation = named.pop("ratio_deviation")[0, 0]
+        metrics = losses.learning_metrics(named.pop("loss"), norm, named)
+        metrics["first_ratio_deviation_max"] = deviation
+        return (*carry, metrics)
 
 
 def _scaled_rewards(

@@ -75,14 +75,29 @@ class Progress:
         self._bar.start()
 
 
+# What a line shows besides speed and return, if the learner and the environment tell it.
+_SHOWN = (
+    ("equity", "equity_ratio", ".3f"),
+    ("entropy", "entropy", ".2f"),
+    ("KL", "kl", ".4f"),
+    ("alike", "groups_alike", ".0%"),
+    ("error", "error", ".3f"),
+    ("value", "value", "+.3f"),
+    ("ruins", "ruins", ".0f"),
+)
+
+
 def _line(row: dict[str, Any]) -> str:
     by_seed = [value for value in row["return_by_seed"] if value is not None]
     spread = f" ±{(max(by_seed) - min(by_seed)) / 2:.3f}" if len(by_seed) > 1 else ""
-    return (
-        f"{row['steps_per_second']:,}/s  return {_number(row['return_mean'], '+.4f')}{spread}  "
-        f"equity {_number(row['equity_ratio'], '.3f')}  entropy {_number(row['entropy'], '.2f')}  "
-        f"KL {_number(row['kl'], '.4f')}  ruins {row['ruins']:.0f}"
-    )
+    parts = [
+        f"{row['steps_per_second']:,}/s",
+        f"return {_number(row['return_mean'], '+.4f')}{spread}",
+    ]
+    parts += [
+        f"{label} {_number(row[name], pattern)}" for label, name, pattern in _SHOWN if name in row
+    ]
+    return "  ".join(parts)
 
 
 def _number(value: float | None, pattern: str) -> str:

@@ -15,7 +15,16 @@ from agents.training import Finished, Prepared
 from jaxtrade.bundle import versions
 
 BUNDLE, METRICS, REPORT = "bundle.zip", "metrics.json", "report.html"
-POLICY = "PPO"
+# Of the last row of progress.
+_KEPT = (
+    "return_mean",
+    "entropy",
+    "kl",
+    "explained_variance",
+    "groups_alike",
+    "error",
+    "steps_per_second",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,39 +32,45 @@ class Results:
     """Evaluation of a run on its held-out range.
 
     Attributes:
-      comparison: policies and baselines. seed_index: the seed that went into the bundle.
+      comparison: policies and baselines. subject: the row of the policies learnt.
+      seed_index: the seed that went into the bundle.
     """
 
     comparison: Comparison
+    subject: str
     seed_index: int
 
 
 def finish(prepared: Prepared, finished: Finished, folder: Path) -> Results:
     """Evaluate every seed once on the held-out range and write the results.
 
-    The bundle takes the median seed, ranked on the validation range (without one, the training
-    range), so that the held-out range selects nothing.
+    Policies of the one-step environment are judged in the bracket environment
+    (`evaluate.evaluated`). The bundle takes the median seed, ranked on the validation range
+    (without one, the training range), so that the held-out range selects nothing.
     """
-    env, ranges = prepared.env, prepared.ranges
-    choose = evaluate.NetworkPolicy(prepared.learner.network)
+    env, ranges = evaluate.evaluated(prepared.env), prepared.ranges
+    subject = prepared.settings.algorithm.upper()
+    choose = evaluate.NetworkPolicy(prepared.learner.network, env.continuous)
     variables = evaluate.variables_of(finished.state)
-    selection = ranges.train if ranges.validation is None else ranges.validation
-    earlier = evaluate.run(env, choose, variables, market=selection)
-    growth = [record["equity"][-1] / record["equity"][0] for record in earlier]
-    median = int(np.argsort(growth)[(len(growth) - 1) // 2])
+    median = 0
+    if len(prepared.seeds) > 1:
+        selection = ranges.train if ranges.validation is None else ranges.validation
+        earlier = evaluate.run(env, choose, variables, market=selection)
+        growth = [record["equity"][-1] / record["equity"][0] for record in earlier]
+        median = int(np.argsort(growth)[(len(growth) - 1) // 2])
     records = evaluate.run(env, choose, variables, market=ranges.test)
     run = prepared.settings.run
     comparison = compare(
         env,
-        {POLICY: records},
+        {subject: records},
         ranges.test,
         random_policies=run.random_policies,
         seed=run.seed,
     )
     details = _details(prepared, finished, comparison, median)
-    summary = {name: values[median] for name, values in comparison.metrics[POLICY].items()}
+    summary = {name: values[median] for name, values in comparison.metrics[subject].items()}
     bundle = policies.bundle_of(
-        env,
+        prepared.env,
         prepared.learner.network,
         policies.select_seed(variables, median),
         metrics=summary,
@@ -66,8 +81,9 @@ def finish(prepared: Prepared, finished: Finished, folder: Path) -> Results:
         folder / METRICS,
         {"policies": comparison.metrics, "bundle_seed": prepared.seeds[median], **details},
     )
-    _report(folder, comparison, median, details)
-    return Results(comparison, median)
+    results = Results(comparison, subject, median)
+    _report(folder, results, details)
+    return results
 
 
 def _details(
@@ -83,11 +99,7 @@ def _details(
         "seeds": prepared.seeds,
         "bundle_seed": prepared.seeds[median],
         "updates": int(np.max(np.asarray(finished.state.update))),
-        "training": {
-            name: last[name]
-            for name in ("return_mean", "entropy", "kl", "explained_variance", "steps_per_second")
-            if name in last
-        },
+        "training": {name: last[name] for name in _KEPT if name in last},
         "caveat": caveat(comparison.days),
         "versions": versions(),
         "commit": git_commit(),
@@ -106,11 +118,12 @@ def describe_range(market: Any) -> dict[str, Any]:
     }
 
 
-def _report(folder: Path, comparison: Comparison, median: int, details: dict[str, Any]) -> None:
+def _report(folder: Path, results: Results, details: dict[str, Any]) -> None:
     from jaxtrade.report.tearsheet import write_report
 
+    comparison = results.comparison
     records = {
-        name: found[median] if name == POLICY else found[0]
+        name: found[results.seed_index if name == results.subject else 0]
         for name, found in comparison.records.items()
     }
     write_report(
@@ -119,5 +132,5 @@ def _report(folder: Path, comparison: Comparison, median: int, details: dict[str
         comparison.report_rows(),
         records,
         details,
-        subject=POLICY,
+        subject=results.subject,
     )

@@ -6,13 +6,16 @@ sums, counts and maxima, so that chunks, seeds and devices merge exactly.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from agents import losses
 from jaxtrade.core import trade
+from jaxtrade.core.rules import slack
 
 Array = jax.Array
 
@@ -46,8 +49,9 @@ class Transitions(NamedTuple):
 
     Attributes:
       observation: acted on, in index form. final_observation: of the state reached, before any
-        reset; read where truncated.
-      action: int32. log_probability: of the action when it was taken. value: of the observation.
+        reset.
+      action: int32, or float32 where continuous. log_probability: of the action when it was taken.
+      value: of the observation.
       reward: float32. terminated, truncated: bool.
     """
 
@@ -91,47 +95,66 @@ def sample(log_probabilities: Array, draw: Array) -> Array:
     return jnp.sum(draw[..., None] >= cumulative, axis=-1, dtype=jnp.int32)
 
 
+def categorical(logits: Array, draw: Array) -> tuple[Array, Array]:
+    """Actions int32 [N] by probability and the logs of their probabilities [N].
+
+    Args:
+      logits: [N, A]. draw: [N] uniform in [0, 1).
+    """
+    log_probabilities = jax.nn.log_softmax(logits)
+    action = sample(log_probabilities, draw)
+    return action, losses.log_probability_of(log_probabilities, action)
+
+
 def observe(env: Any, state: Any, params: Any) -> Any:
     """What is stored of each lane: the environment's observation, in index form."""
     return jax.vmap(lambda one: env.observe(None, one, None, params))(state)
 
 
 def collect(
-    env: Any, lanes: Lanes, draws: Draws, params: Any, act: Any
+    env: Any,
+    lanes: Lanes,
+    draws: Draws,
+    params: Any,
+    act: Any,
+    choose: Any = categorical,
+    along: Any = None,
 ) -> tuple[Lanes, Transitions, dict[str, Array]]:
     """Run the policy for S steps in every lane, with auto-reset.
 
     Args:
       env: key-free environment: ``restarted``, ``transition``, ``observe``, ``is_truncated``.
-      act: observation [N, ...] -> (logits [N, A], value [N]).
+      act: observation [N, ...] -> (what ``choose`` decides by, [N, ...]; value [N]).
+      choose: (that, uniform draw [N]) -> (action [N], its log probability [N]); by default what
+        ``act`` gives are logits [N, A].
+      along: pytree [S, N, ...] whose rows ``act`` takes as a second argument; None = none.
 
-    Returns: the lanes after the rollout, its transitions, and metrics: ``steps``, ``episodes``,
-      ``return_sum``, ``return_square_sum`` (of finished episodes), ``equity_ratio_sum`` (final over
-      initial equity of them), ``ruins``, ``truncations``, ``trades`` (positions opened), ``cost``
-      and ``turnover`` (fractions of initial equity), ``exposure_sum``, ``drawdown_max`` (positive),
-      ``action_counts`` [A], ``nonfinite``. What an environment does not record stays 0.
+    Returns: the lanes after the rollout, its transitions, and metrics: those of `measure`,
+      ``action_counts`` [A] (of numbers in [-1, 1]: of A equal parts) and ``nonfinite``.
     """
     advance = jax.vmap(env.transition, in_axes=(0, 0, 0, None))
     restarted = jax.vmap(env.restarted, in_axes=(0, 0, 0, 0, None))
     is_truncated = jax.vmap(env.is_truncated, in_axes=(0, None))
+    # A position left open is valued in the reward, and no later decision exists to learn from.
+    decides_once = getattr(env, "decides_once", False)
 
-    def step(lanes: Lanes, draw: Draws) -> tuple[Lanes, tuple[Transitions, dict[str, Array]]]:
+    def step(lanes: Lanes, x: Any) -> tuple[Lanes, tuple[Transitions, dict[str, Array]]]:
+        draw, beside = x
         observation = observe(env, lanes.state, params)
-        logits, value = act(observation)
-        log_probabilities = jax.nn.log_softmax(logits)
-        action = sample(log_probabilities, draw.action)
-        chosen = jnp.take_along_axis(log_probabilities, action[:, None], axis=-1)[:, 0]
+        output, value = act(observation) if along is None else act(observation, beside)
+        action, chosen = choose(output, draw.action)
         stepped, reward, terminated, info = advance(lanes.state, action, draw.cost, params)
         truncated = is_truncated(stepped, params)
+        if decides_once:
+            terminated, truncated = terminated | truncated, jnp.zeros_like(truncated)
         done = terminated | truncated
         reward = reward.astype(jnp.float32)
         state = restarted(done, stepped, draw.start, draw.cash, params)
-        episode_return = lanes.episode_return + reward
-        metrics, peak = _measure(lanes, stepped, info, terminated, truncated)
+        metrics, lanes = measure(
+            lanes, stepped, info, reward, terminated, truncated, params, finished=done
+        )
         metrics |= {
-            "return_sum": jnp.where(done, episode_return, 0).sum(),
-            "return_square_sum": jnp.where(done, jnp.square(episode_return), 0).sum(),
-            "action_counts": (action[:, None] == jnp.arange(logits.shape[-1])).sum(0, jnp.int32),
+            "action_counts": action_counts(action, env.num_actions),
             "nonfinite": (~jnp.isfinite(reward) | ~jnp.isfinite(chosen)).sum(dtype=jnp.int32),
         }
         transition = Transitions(
@@ -144,49 +167,84 @@ def collect(
             terminated=terminated,
             truncated=truncated,
         )
-        following = Lanes(
-            state=state,
-            episode_return=jnp.where(done, 0, episode_return),
-            peak=jnp.where(done, 0, peak),
-        )
-        return following, (transition, metrics)
+        kept = jnp.where(done, 0, lanes.episode_return), jnp.where(done, 0, lanes.peak)
+        return Lanes(state, *kept), (transition, metrics)
 
-    lanes, (transitions, metrics) = jax.lax.scan(step, lanes, draws)
-    return lanes, transitions, _reduce(metrics)
+    lanes, (transitions, metrics) = jax.lax.scan(step, lanes, (draws, along))
+    return lanes, transitions, reduced(metrics)
 
 
-def _measure(
-    lanes: Lanes, stepped: Any, info: dict[str, Array], terminated: Array, truncated: Array
-) -> tuple[dict[str, Array], Array]:
-    """Sums over the lanes of one step, and the new equity peaks."""
-    done = terminated | truncated
-    counts = {
-        "steps": jnp.asarray(done.size, jnp.int32),
-        "episodes": done.sum(dtype=jnp.int32),
+def action_counts(action: Array, num_actions: int, weight: Array | None = None) -> Array:
+    """How often each action was taken, int32 [A]; with weights [...] their sums, float32 [A]."""
+    if jnp.issubdtype(action.dtype, jnp.floating):
+        part = jnp.floor((action + 1) / 2 * num_actions).astype(jnp.int32)
+        action = jnp.clip(part, 0, num_actions - 1)
+    taken = action.reshape(-1)[:, None] == jnp.arange(num_actions)
+    if weight is None:
+        return taken.sum(0, jnp.int32)
+    return (taken * weight.reshape(-1)[:, None]).sum(0)
+
+
+def measure(
+    lanes: Lanes,
+    stepped: Any,
+    info: dict[str, Array],
+    reward: Array,
+    terminated: Array,
+    truncated: Array,
+    params: Any,
+    *,
+    finished: Array,
+    weight: Array | float = 1.0,
+) -> tuple[dict[str, Array], Lanes]:
+    """Sums over the lanes of one step, and the lanes with what is summed along them.
+
+    Args:
+      lanes: before the step. stepped, info: state and record after it, before any reset.
+      reward, terminated, truncated: of the step, [...].
+      finished: bool [...], whether an episode is to be counted.
+      weight: [...] how much each lane counts; 0 = it is over and leaves no trace.
+
+    Returns: ``steps``, ``episodes``, ``return_sum``, ``return_square_sum`` (of finished episodes),
+      ``equity_ratio_sum`` (final over initial equity of them), ``ruins``, ``truncations``,
+      ``trades`` (positions opened), ``cost`` and ``turnover`` (fractions of initial equity),
+      ``exposure_sum``, ``drawdown_max`` (positive). What an environment does not record is left
+      out.
+    """
+    counted = jnp.broadcast_to(jnp.asarray(weight, jnp.float32), reward.shape)
+    taken = counted > 0
+    finished, terminated = finished & taken, terminated & taken
+    total = lanes.episode_return + jnp.where(taken, reward, 0)
+    following = dataclasses.replace(lanes, episode_return=total)
+    metrics = {
+        "steps": taken.sum(dtype=jnp.int32),
+        "episodes": finished.sum(dtype=jnp.int32),
         "ruins": terminated.sum(dtype=jnp.int32),
-        "truncations": (truncated & ~terminated).sum(dtype=jnp.int32),
+        "truncations": (truncated & taken & ~terminated).sum(dtype=jnp.int32),
+        "return_sum": jnp.where(finished, counted * total, 0).sum(),
+        "return_square_sum": jnp.where(finished, counted * jnp.square(total), 0).sum(),
     }
-    zero = jnp.zeros((), jnp.float32)
-    names = ("equity_ratio_sum", "trades", "cost", "turnover", "exposure_sum", "drawdown_max")
-    money = dict.fromkeys(names, zero)
     if "equity" not in info:
-        return {**counts, **money}, lanes.peak
-    initial = stepped.initial_equity
-    equity = info["equity"]
+        return metrics, following
+    initial, equity = stepped.initial_equity, info["equity"]
     peak = jnp.maximum(jnp.maximum(lanes.peak, initial), equity).astype(jnp.float32)
-    exposed = stepped.account.quantity != 0
+    # Episodes of one decision end without a ruin.
+    floor = jnp.maximum(params.bankrupt_threshold, slack(equity.dtype)) * initial
     money = {
-        "equity_ratio_sum": jnp.where(done, equity / initial, 0).sum(),
-        "trades": ((info["event"] & trade.OPENED) != 0).sum(),
-        "cost": (info["cost"] / initial).sum(),
-        "turnover": (info["traded_notional"] / initial).sum(),
-        "exposure_sum": exposed.sum(),
-        "drawdown_max": (1 - equity / peak).max(),
+        "equity_ratio_sum": jnp.where(finished, equity / initial, 0),
+        "trades": (info["event"] & trade.OPENED) != 0,
+        "cost": info["cost"] / initial,
+        "turnover": info["traded_notional"] / initial,
+        "exposure_sum": stepped.account.quantity != 0,
     }
-    return {**counts, **{name: x.astype(jnp.float32) for name, x in money.items()}}, peak
+    metrics |= {name: (counted * x).sum().astype(jnp.float32) for name, x in money.items()}
+    metrics["ruins"] = (terminated & (equity <= floor)).sum(dtype=jnp.int32)
+    metrics["drawdown_max"] = jnp.where(taken, 1 - equity / peak, 0).max().astype(jnp.float32)
+    peak = jnp.where(taken, peak, lanes.peak)
+    return metrics, dataclasses.replace(following, peak=peak)
 
 
-def _reduce(metrics: dict[str, Array]) -> dict[str, Array]:
+def reduced(metrics: dict[str, Array]) -> dict[str, Array]:
     """Over the steps (leading axis): maxima of what is named so, sums of the rest."""
     return {
         name: values.max(0) if name.endswith("_max") else values.sum(0, dtype=values.dtype)

@@ -1,22 +1,23 @@
-"""What a run is made of, and its three forms: dataclasses, command-line flags, one JSON file."""
+"""What a run is made of, as dataclasses and as one JSON file; `agents.flags` is its third form."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import difflib
 import importlib
 import json
-import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, get_args
 
+from agents import algorithms
 from agents.checkpoint import learner_settings
-from agents.ppo import PPOConfig
-from jaxtrade.envs.config import OBSERVATIONS
-from jaxtrade.envs.sequential import ACTIONS, SequentialTradingEnvConfig
+from agents.learner import LearnerConfig
+from jaxtrade.envs import REGISTRY, SequentialTradingEnvConfig, TradingEnvConfig
+from jaxtrade.envs.registry import find
+
+TRACKERS = Literal["none", "tensorboard", "wandb", "mlflow"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,9 +31,11 @@ class RunSettings:
       embargo_bars: bars left out after each split; None = the longest window.
       total_steps: environment steps of each seed, rounded up to whole chunks.
       seeds: runs trained side by side. seed: of the first of them.
+      initial_policy: bundle whose network every seed starts from; None = a new network.
       updates_per_chunk: updates between two progress lines.
       checkpoint_chunks: chunks between two saves.
       random_policies: draws of the random baseline.
+      tracker: where curves are written besides progress.jsonl; its package must be installed.
       out: folder that holds run folders.
       name: of the run folder; None = date and time.
     """
@@ -43,9 +46,11 @@ class RunSettings:
     total_steps: int = 2_000_000
     seeds: int = 1
     seed: int = 0
+    initial_policy: str | None = None
     updates_per_chunk: int = 4
     checkpoint_chunks: int = 5
     random_policies: int = 32
+    tracker: TRACKERS = "none"
     out: str = "runs"
     name: str | None = None
 
@@ -72,6 +77,8 @@ class RunSettings:
             not isinstance(self.name, str) or Path(self.name).name != self.name or not self.name
         ):
             problems.append(f"name: must be the name of a folder, was {self.name!r}")
+        if self.tracker not in get_args(TRACKERS):
+            problems.append(f"tracker: must be one of {get_args(TRACKERS)}, was {self.tracker!r}")
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -80,47 +87,99 @@ def _is_whole(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+def _default_learner() -> LearnerConfig:
+    config: LearnerConfig = algorithms.find("ppo").config_class()
+    return config
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that determines a run."""
+    """Everything that determines a run.
 
+    Attributes:
+      algorithm: name of the learner (`agents.algorithms`).
+      environment: its type says which environment it is. learner: settings of the algorithm.
+    """
+
+    algorithm: str = "ppo"
     run: RunSettings = dataclasses.field(default_factory=RunSettings)
-    environment: SequentialTradingEnvConfig = dataclasses.field(
-        default_factory=SequentialTradingEnvConfig
-    )
-    learner: PPOConfig = dataclasses.field(default_factory=PPOConfig)
+    environment: TradingEnvConfig = dataclasses.field(default_factory=SequentialTradingEnvConfig)
+    learner: LearnerConfig = dataclasses.field(default_factory=_default_learner)
+
+    @property
+    def env(self) -> str:
+        """Name of the environment.
+
+        Raises:
+          ValueError: its configuration is of no registered environment.
+        """
+        for name, entry in REGISTRY.items():
+            if entry.config is type(self.environment):
+                return name
+        raise ValueError(
+            f"environment: must be the configuration of one of {', '.join(REGISTRY)}, was "
+            f"{type(self.environment).__name__}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, one section per part; `from_dict` reads it."""
         return {
-            "algorithm": "ppo",
+            "algorithm": self.algorithm,
+            "env": self.env,
             "run": {**dataclasses.asdict(self.run), "split": list(self.run.split)},
             "environment": self.environment.to_dict(),
             "learner": learner_settings(self.learner),
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+    def from_dict(
+        cls, values: Mapping[str, Any], algorithm: str | None = None, env: str | None = None
+    ) -> Settings:
         """Settings from sections ``run``, ``environment`` and ``learner``; the rest is default.
 
+        Args:
+          values: the sections, and ``algorithm`` and ``env`` by name.
+          algorithm: the one asked for. env: takes precedence over that of ``values``.
+
         Raises:
-          ValueError: an unknown section or field (with the nearest name), or a value out of range.
+          ValueError: an unknown section, name or field (with the nearest name), a value out of
+            range, or settings of another algorithm.
         """
-        _refuse_unknown("config", values, ("algorithm", "run", "environment", "learner"))
-        run = _tuples(values.get("run", {}))
+        sections = ("algorithm", "env", "run", "environment", "learner")
+        _refuse_unknown("config", values, sections)
+        held = values.get("algorithm")
+        if held is not None and algorithm is not None and held != algorithm:
+            raise ValueError(
+                f"config: holds settings of {held!r}, was asked for {algorithm!r}; use "
+                f"`jaxtrade train {held}`, or remove its sections algorithm and learner"
+            )
+        algorithm = algorithm or held or "ppo"
+        kind = algorithms.find(algorithm)
+        env = env or values.get("env") or kind.env
+        run = {**kind.run, **_tuples(values.get("run", {}))}
         _refuse_unknown("run", run, RunSettings.__dataclass_fields__)
-        learner = _tuples(values.get("learner", {}))
-        _refuse_unknown("learner", learner, PPOConfig.__dataclass_fields__)
-        environment = dict(values.get("environment", {}))
-        functions = {}
-        for name in ("features", "reward"):
-            if _has_function(environment.get(name)):
-                functions[name] = _import_functions(name, environment.pop(name))
+        learner = {**kind.defaults(env), **_tuples(values.get("learner", {}))}
+        _refuse_unknown("learner", learner, kind.config_class.__dataclass_fields__)
         return cls(
+            algorithm=algorithm,
             run=RunSettings(**run),
-            environment=SequentialTradingEnvConfig.from_dict(environment, **functions),
-            learner=PPOConfig(**learner),
+            environment=environment_of(env, values.get("environment", {})),
+            learner=kind.config_class(**learner),
         )
+
+
+def environment_of(env: str, values: Mapping[str, Any]) -> TradingEnvConfig:
+    """The configuration of an environment from its JSON form; functions in it are imported.
+
+    Raises:
+      ValueError: an unknown name or field, or a value out of range.
+    """
+    given = dict(values)
+    functions = {}
+    for name in ("features", "reward"):
+        if _has_function(given.get(name)):
+            functions[name] = _import_functions(name, given.pop(name))
+    return find(env).config.from_dict(given, **functions)
 
 
 def read_config(path: str) -> dict[str, Any]:
@@ -177,169 +236,3 @@ def import_name(field: str, name: str) -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{field}: cannot import {name!r} ({error}); write module:name") from error
     return found
-
-
-# The command line -------------------------------------------------------------------------------
-
-_ENVIRONMENT_TYPES: dict[str, Any] = {
-    "time_frames": tuple[str, ...],
-    "window_sizes": tuple[int, ...],
-    "execute_on": str,
-    "features": tuple[str, ...],
-    "initial_cash": tuple[float, ...],
-    "action": Literal[ACTIONS],
-    "action_levels": tuple[float, ...] | None,
-    "observation": Literal[OBSERVATIONS],
-    "reward": tuple[str, ...],
-}
-_ENVIRONMENT_NOTES = {
-    "features": 'Or "module:function".',
-    "reward": 'Or "name=weight ...", or "module:reward".',
-}
-
-
-def parse_flags(argv: Sequence[str], base: Settings, prog: str, description: str) -> Settings:
-    """Settings from command-line flags over ``base``; leaves by SystemExit on wrong usage."""
-    import tyro
-
-    sections = _flag_sections()
-    parts = (base.run, base.environment, base.learner)
-    defaults = [_to_flags(section, part) for section, part in zip(sections, parts, strict=True)]
-    fields = [
-        (name, section, dataclasses.field(default=default))
-        for name, section, default in zip(
-            ("run", "environment", "learner"), sections, defaults, strict=True
-        )
-    ]
-    flags = dataclasses.make_dataclass("Flags", fields, frozen=True)
-    given: Any = tyro.cli(
-        flags,
-        args=list(argv),
-        prog=prog,
-        description=description,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
-    )
-    return Settings(
-        run=RunSettings(**_shallow(given.run)),
-        environment=_environment_of(given.environment, base.environment),
-        learner=PPOConfig(**_shallow(given.learner)),
-    )
-
-
-def _flag_sections() -> tuple[type, type, type]:
-    """One dataclass per section, every field of the settings a flag with its documentation."""
-    run = _section("Run", RunSettings, {})
-    environment = _section("Environment", SequentialTradingEnvConfig, _ENVIRONMENT_TYPES)
-    learner = _section("Learner", PPOConfig, {})
-    return run, environment, learner
-
-
-def _section(name: str, owner: type, types: Mapping[str, Any]) -> type:
-    import typing
-
-    import tyro
-
-    hints = typing.get_type_hints(owner)
-    notes = {k: v for base in reversed(owner.__mro__) for k, v in field_notes(base).items()}
-    fields = []
-    for field in dataclasses.fields(owner):
-        note = " ".join(
-            filter(None, (notes.get(field.name, ""), _ENVIRONMENT_NOTES.get(field.name)))
-        )
-        kind = types.get(field.name, hints[field.name])
-        fields.append((field.name, Annotated[kind, tyro.conf.arg(help=note)]))
-    made = dataclasses.make_dataclass(name, fields, frozen=True, kw_only=True)
-    made.__doc__ = f"Settings of the {name.lower()}."
-    return made
-
-
-def field_notes(owner: type) -> dict[str, str]:
-    """Field name -> its text in the "Attributes:" part of a class docstring."""
-    text = (owner.__dict__.get("__doc__") or "").partition("Attributes:")[2].partition("\n\n")[0]
-    text = " ".join(text.split())
-    names = "|".join(getattr(owner, "__dataclass_fields__", ()))
-    start = rf"(?:^| )((?:{names})(?:, (?:{names}))*): "
-    pieces = re.split(start, text)[1:]
-    notes = {}
-    for group, note in zip(pieces[::2], pieces[1::2], strict=True):
-        notes.update(dict.fromkeys(group.split(", "), note.strip().rstrip(".") + "."))
-    return notes
-
-
-def _shallow(value: Any) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-
-
-def _to_flags(section: type, config: Any) -> Any:
-    values = _shallow(config)
-    if isinstance(config, SequentialTradingEnvConfig):
-        names = config.to_dict()
-        values["time_frames"] = tuple(frame.name for frame in config.frames)
-        values["window_sizes"] = config.windows
-        values["execute_on"] = config.execution_frame.name
-        values["features"] = _spelled(names["features"])
-        values["reward"] = _spelled(names["reward"])
-        low, high = config.cash_range
-        values["initial_cash"] = (low,) if low == high else (low, high)
-        if config.action_levels is not None:
-            values["action_levels"] = config.levels
-    return section(**values)
-
-
-def _spelled(value: Any) -> tuple[str, ...]:
-    if isinstance(value, Mapping):
-        if "function" in value:
-            return (str(value["function"]),)
-        return tuple(f"{name}={weight}" for name, weight in value.items())
-    if isinstance(value, list):
-        return tuple(part for item in value for part in _spelled(item))
-    return (str(value),)
-
-
-def _environment_of(flags: Any, base: SequentialTradingEnvConfig) -> SequentialTradingEnvConfig:
-    values = _shallow(flags)
-    unchanged = _shallow(_to_flags(type(flags), base))
-    for name in _ENVIRONMENT_TYPES:
-        # A value that no flag touched stays the object it was: not all of them can be spelled.
-        if values[name] == unchanged[name]:
-            values[name] = getattr(base, name)
-    frames = values["time_frames"]
-    sizes = values["window_sizes"]
-    if isinstance(sizes, tuple) and len(sizes) == 1:
-        values["window_sizes"] = sizes[0]
-    if sizes is base.window_sizes and len(set(base.windows)) == 1:
-        values["window_sizes"] = base.windows[0]  # one size serves any number of frames
-    if isinstance(frames, tuple) and len(frames) == 1:
-        values["time_frames"] = frames[0]
-    cash = values["initial_cash"]
-    if isinstance(cash, tuple) and len(cash) == 1:
-        values["initial_cash"] = cash[0]
-    if values["features"] is not base.features:
-        named = tuple(
-            import_name("features", one) if ":" in one else one for one in values["features"]
-        )
-        values["features"] = named[0] if len(named) == 1 else named
-    if values["reward"] is not base.reward:
-        values["reward"] = _reward_of(values["reward"])
-    return SequentialTradingEnvConfig(**values)
-
-
-def _reward_of(words: tuple[str, ...]) -> Any:
-    if len(words) == 1 and "=" not in words[0]:
-        return import_name("reward", words[0]) if ":" in words[0] else words[0]
-    weights = {}
-    for word in words:
-        name, _, weight = word.partition("=")
-        try:
-            weights[name] = float(weight)
-        except ValueError:
-            raise ValueError(f"reward: expected name=weight, was {word!r}") from None
-    return weights
-
-
-def take_option(argv: Sequence[str], name: str, text: str) -> tuple[str | None, list[str]]:
-    """Value of one option that is read before all others, and the remaining words."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument(f"--{name}", help=text)
-    found, rest = parser.parse_known_args(list(argv))
-    return getattr(found, name), rest

@@ -13,43 +13,42 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import numpy as np
-import pandas as pd
 
+from agents import algorithms, imitation, outcomes, policies, summary
 from agents import learner as learning
-from agents import ppo, summary
 from agents.checkpoint import Checkpoints, interruptible, manifest_of, write_json
+from agents.curves import curves, require
 from agents.networks import Normalizer
-from agents.settings import RunSettings, Settings
-from jaxtrade.envs import SequentialTradingEnv
-from jaxtrade.market import Market, datasets
-from jaxtrade.market.frame import NS_PER_MINUTE
+from agents.ranges import Ranges, read_frame, split
+from agents.settings import Settings
+from jaxtrade.bundle import Bundle
+from jaxtrade.envs.registry import find
 
 CONFIG, PROGRESS, CHECKPOINTS = "config.json", "progress.jsonl", "checkpoints"
 
 
 @dataclasses.dataclass(frozen=True)
-class Ranges:
-    """Parts of one market that share its tables: learn on the first, judge on the last."""
-
-    train: Market
-    validation: Market | None
-    test: Market
-
-
-@dataclasses.dataclass(frozen=True)
 class Prepared:
-    """Everything a run needs before its first update."""
+    """Everything a run needs before its first update.
+
+    Attributes:
+      env: as configured. params: what the learner takes: the environment's over the training range,
+        with what it has prepared of them.
+      initial: variables of the policy to begin with (`policies.from_bundle`), or None.
+    """
 
     settings: Settings
-    env: SequentialTradingEnv
+    env: Any
     ranges: Ranges
-    learner: ppo.PPO
+    learner: Any
     params: Any
     normalizer: Normalizer
+    initial: Any = None
 
     @property
     def seeds(self) -> list[int]:
@@ -62,66 +61,9 @@ class Prepared:
 class Finished:
     """What training left: the state of all seeds and how it ended."""
 
-    state: ppo.TrainState
+    state: Any
     interrupted: bool
     history: list[dict[str, Any]]
-
-
-def read_frame(frame: str) -> Any:
-    """A file's path, or the prices of a bundled sample.
-
-    Raises:
-      FileNotFoundError: neither a file nor a sample has this name.
-    """
-    if Path(frame).exists():
-        return frame
-    if frame in datasets.names():
-        return datasets.load(frame)
-    raise FileNotFoundError(
-        f"frame: no file {frame!r}; bundled samples are {', '.join(datasets.names())}"
-    )
-
-
-def split(market: Market, run: RunSettings) -> Ranges:
-    """Training, validation and held-out range by fractions of the usable bars or by dates.
-
-    After each split, bars are left out until no window of the later range reaches into the
-    earlier one.
-    """
-    spec = market.spec
-    embargo = run.embargo_bars
-    if embargo is None:
-        spans = [
-            size * frame.minutes
-            for size, frame in zip(spec.window_sizes, spec.time_frames, strict=True)
-        ]
-        embargo = math.ceil(max(spans) / spec.execute_on.minutes)
-    dates = [_instant(market, text) for text in run.split]
-    train, *middle, test = market.split(*dates, embargo_bars=embargo)
-    return Ranges(train, middle[0] if middle else None, test)
-
-
-def _instant(market: Market, text: str) -> int:
-    """END of the bar at a fraction of the usable range, or the date itself; ns."""
-    try:
-        fraction = float(text)
-    except ValueError:
-        return _date(text)
-    if not 0 < fraction < 1:
-        raise ValueError(f"split: must be a fraction in (0, 1) or a date, was {text}")
-    first, last = int(market.first), int(market.last)
-    bar = first + round(fraction * (last - first))
-    minutes = int(np.asarray(market.open_minute)[bar]) + market.spec.execute_on.minutes
-    return minutes * NS_PER_MINUTE
-
-
-def _date(text: str) -> int:
-    try:
-        stamp = pd.Timestamp(text)
-    except ValueError:
-        raise ValueError(f"split: must be a fraction in (0, 1) or a date, was {text!r}") from None
-    stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
-    return int(stamp.as_unit("ns").value)
 
 
 def prepare(settings: Settings) -> Prepared:
@@ -129,20 +71,31 @@ def prepare(settings: Settings) -> Prepared:
 
     Raises:
       ValueError, FileNotFoundError: the settings or the prices are wrong; nothing is written.
+      ImportError: the package of the tracker is not installed.
     """
     settings.run.check()
     settings.learner.check()
-    env = SequentialTradingEnv(read_frame(settings.run.frame), settings.environment)
-    learner = ppo.PPO.create(env, settings.learner)
-    ranges = split(env.market, settings.run)
+    run = settings.run
+    require(run.tracker)
+    env = find(settings.env).env(read_frame(run.frame), settings.environment)
+    learner = algorithms.find(settings.algorithm).learner_class.create(env, settings.learner)
+    ranges = split(env.market, run)
     return Prepared(
         settings=settings,
         env=env,
         ranges=ranges,
         learner=learner,
-        params=env.params(ranges.train),
+        params=outcomes.params_of(learner.env, env.params(ranges.train)),
         normalizer=Normalizer.fit(ranges.train),
+        initial=None if run.initial_policy is None else _initial(env, run.initial_policy),
     )
+
+
+def _initial(env: Any, path: str) -> Any:
+    """Network parameters and normalizer of a bundle made for this kind of environment."""
+    bundle = Bundle.load(path)
+    bundle.check(env)
+    return policies.from_bundle(bundle)[1]
 
 
 def open_folder(settings: Settings) -> Path:
@@ -159,8 +112,11 @@ def open_folder(settings: Settings) -> Path:
             f"{folder}: already holds a run; continue it with --resume {folder}, or choose another "
             "--name"
         )
-    if Path(run.frame).exists():  # found again from any working directory
+    # Files are to be found again from any working directory.
+    if Path(run.frame).exists():
         run = dataclasses.replace(run, frame=str(Path(run.frame).resolve()))
+    if run.initial_policy is not None:
+        run = dataclasses.replace(run, initial_policy=str(Path(run.initial_policy).resolve()))
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CONFIG, dataclasses.replace(settings, run=run).to_dict())
     return folder
@@ -173,11 +129,14 @@ def total_updates(settings: Settings) -> int:
     return math.ceil(run.total_steps / chunk) * run.updates_per_chunk
 
 
-def start_state(prepared: Prepared) -> ppo.TrainState:
+def start_state(prepared: Prepared) -> Any:
     """State before the first update, seeds side by side ([K, ...], see `learning.start`)."""
     keys = jax.vmap(jax.random.key)(np.asarray(prepared.seeds, np.uint32))
     config = prepared.settings.learner.traced()
-    return learning.start(prepared.learner, keys, config, prepared.params, prepared.normalizer)
+    state = learning.start(prepared.learner, keys, config, prepared.params, prepared.normalizer)
+    if prepared.initial is None:
+        return state
+    return imitation.begin_with(state, SimpleNamespace(**prepared.initial))
 
 
 def train(
@@ -204,7 +163,11 @@ def train(
         prepared.env, prepared.settings.learner, prepared.ranges.train, prepared.seeds
     )
     history: list[dict[str, Any]] = []
-    with Checkpoints(folder / CHECKPOINTS, manifest) as checkpoints, interruptible() as asked:
+    with (
+        Checkpoints(folder / CHECKPOINTS, manifest) as checkpoints,
+        curves(prepared.settings, folder) as draw,
+        interruptible() as asked,
+    ):
         state = start_state(prepared)
         if resume:
             state = checkpoints.restore(state)
@@ -219,7 +182,6 @@ def train(
         compiled = lowered.compile()
         announce(f"compiled in {time.perf_counter() - begin:.1f} s")
         begin = time.perf_counter()
-        chunks = 0
         while _done(state) < updates and not asked:
             clock = time.perf_counter()
             state, metrics = compiled(state, config, prepared.params)
@@ -229,8 +191,8 @@ def train(
             with (folder / PROGRESS).open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(row) + "\n")
             report(row)
-            chunks += 1
-            if chunks % run.checkpoint_chunks == 0 or _done(state) >= updates or asked:
+            draw(row)
+            if len(history) % run.checkpoint_chunks == 0 or _done(state) >= updates or asked:
                 checkpoints.save(_done(state), state)
         interrupted = _done(state) < updates
         if interrupted:
@@ -238,7 +200,7 @@ def train(
         return Finished(state, interrupted, history)
 
 
-def _done(state: ppo.TrainState) -> int:
+def _done(state: Any) -> int:
     return int(np.max(np.asarray(state.update)))
 
 

@@ -1,8 +1,8 @@
 """A trained policy in one file: `Bundle`.
 
-The policy itself is a `jax.export` artifact (observation in, action logits out), so it runs without
-the code of the network that was trained. Beside it lie the parameters for further training and what
-is needed to refuse a wrong use: the feature specification, the action table, the configuration.
+The policy itself is a `jax.export` artifact (observation in, logits or a continuous action out), so
+it runs without the code of the network that was trained. Beside it lie the parameters for further
+training and what is needed to refuse a wrong use: features, action table, configuration.
 
 The file is a zip archive of ``manifest.json``, ``policy.bin`` and ``parameters.npz``; nothing in it
 is unpickled, and every member is checked against its SHA-256 before it is used.
@@ -31,8 +31,7 @@ from jaxtrade.files import atomic_write
 
 Array = jax.Array
 
-FORMAT = "jaxtrade-bundle"
-FORMAT_VERSION = 1
+FORMAT, FORMAT_VERSION = "jaxtrade-bundle", 1
 PLATFORMS = ("cpu", "cuda", "tpu")
 _MANIFEST, _POLICY, _PARAMETERS = "manifest.json", "policy.bin", "parameters.npz"
 _PACKAGES = ("jaxtrade", "jax", "jaxlib", "numpy", "flax", "optax")
@@ -72,7 +71,7 @@ def export_policy(
     """Serialise a policy for cpu, cuda and tpu with a free batch size.
 
     Args:
-      policy: {key: float32 [B, ...]} -> logits float32 [B, A]; its parameters become part of it.
+      policy: {key: float32 [B, ...]} -> float32 [B, A] or [B]; its parameters become part of it.
       shapes: key -> shape of one observation, without the batch axis.
     """
     (batch,) = export.symbolic_shape("batch")
@@ -102,7 +101,7 @@ class Bundle:
 
         bundle = Bundle.load("runs/demo/bundle.zip")
         bundle.check(env)                                   # made for this environment?
-        logits = bundle.policy(observation_batch)           # [B, A]
+        actions = bundle.decide(observation_batch)          # [B]
     """
 
     artifact: bytes = dataclasses.field(repr=False)
@@ -134,7 +133,7 @@ class Bundle:
 
         Args:
           env: the trading environment it was trained on.
-          policy: observation batch of mode "dict" -> logits [B, A].
+          policy: observation batch of mode "dict" -> logits [B, A], or the continuous action [B].
         """
         shapes = {**env.window_shapes, "account_state": (6,)}
         actions = env.action_description()
@@ -154,10 +153,14 @@ class Bundle:
         )
 
     @property
+    def continuous(self) -> bool:
+        """Whether the policy's output is the action itself."""
+        return self.actions["kind"] == "continuous"
+
+    @property
     def num_actions(self) -> int:
-        """Number of actions the policy chooses between."""
-        rows = self.actions.get("levels", self.actions.get("rows", ()))
-        return len(rows)
+        """Number of actions the policy chooses between; 0 where it gives a number."""
+        return len(self.actions.get("levels", self.actions.get("rows", ())))
 
     @functools.cached_property
     def _exported(self) -> export.Exported:
@@ -171,7 +174,7 @@ class Bundle:
             ) from error
 
     def policy(self, observation: Mapping[str, Any]) -> Array:
-        """Action logits, float32 [B, A], of a batch of observations; may be called inside `jit`.
+        """Action logits, float32 [B, A], or the continuous action, [B]; may be called in `jit`.
 
         Args:
           observation: the environment's mode "dict" with a batch axis, float32 [B, ...] per key.
@@ -179,7 +182,7 @@ class Bundle:
         Raises:
           ValueError: keys or shapes differ from those it was trained on.
         """
-        given = {key: tuple(np.shape(part))[1:] for key, part in observation.items()}
+        given = {key: np.shape(part)[1:] for key, part in observation.items()}
         expected = {key: tuple(shape) for key, shape in self.observation_shapes.items()}
         if given != expected:
             raise ValueError(
@@ -189,24 +192,28 @@ class Bundle:
         parts = {key: jax.numpy.asarray(observation[key], np.float32) for key in expected}
         return self._exported.call(parts)
 
+    def decide(self, observation: Mapping[str, Any]) -> Array:
+        """The deterministic action [B] at observations as of `policy`: int32, or float32."""
+        output = self.policy(observation)
+        return output if self.continuous else output.argmax(axis=-1).astype(np.int32)
+
     def check(self, env: Any) -> None:
         """Refuse an environment whose observations or actions mean something else.
 
         Raises:
           ValueError: naming the first field that differs, and the remedy.
         """
-        theirs = describe_features(env.market.spec)
-        if env.market.spec.feature_hash != self.feature_hash:
-            raise ValueError(
-                f"bundle: made for another feature set: {_difference(self.features, theirs)}; "
-                "build the environment from bundle.config, or train a policy for this one"
-            )
-        actions = env.action_description()
-        if hash_of(actions) != self.action_hash:
-            raise ValueError(
-                f"bundle: made for another action table: {_difference(self.actions, actions)}; "
-                "build the environment from bundle.config, or train a policy for this one"
-            )
+        features, actions = describe_features(env.market.spec), env.action_description()
+        same_features = env.market.spec.feature_hash == self.feature_hash
+        for what, same, ours, theirs in (
+            ("feature set", same_features, self.features, features),
+            ("action table", hash_of(actions) == self.action_hash, self.actions, actions),
+        ):
+            if not same:
+                raise ValueError(
+                    f"bundle: made for another {what}: {_difference(ours, theirs)}; build the "
+                    "environment from bundle.config, or train a policy for this one"
+                )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the bundle to one file; an existing file is replaced whole or not at all."""
@@ -264,16 +271,13 @@ class Bundle:
                 f"{path}: not a readable bundle ({reason}); copy it again, or write a new one with "
                 "`jaxtrade train`"
             ) from error
-        shapes = {key: tuple(shape) for key, shape in fields["observation_shapes"].items()}
-        fields["observation_shapes"] = shapes
-        return cls(artifact=data[_POLICY], parameters=parameters, **fields)
+        shapes = {key: tuple(shape) for key, shape in fields.pop("observation_shapes").items()}
+        return cls(
+            artifact=data[_POLICY], parameters=parameters, observation_shapes=shapes, **fields
+        )
 
 
-_JSON_FIELDS = tuple(
-    field.name
-    for field in dataclasses.fields(Bundle)
-    if field.name not in ("artifact", "parameters")
-)
+_JSON_FIELDS = tuple(field.name for field in dataclasses.fields(Bundle) if field.repr)
 
 
 def _plain(value: Any) -> Any:
@@ -289,7 +293,8 @@ def _plain(value: Any) -> Any:
 
 def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     """The first field in which two descriptions differ."""
+    ours, theirs = _plain(ours), _plain(theirs)
     for name in ours:
-        if _plain(ours[name]) != _plain(theirs.get(name)):
-            return f"{name} was {_plain(ours[name])}, here it is {_plain(theirs.get(name))}"
+        if ours[name] != theirs.get(name):
+            return f"{name} was {ours[name]}, here it is {theirs.get(name)}"
     return "the recorded hash differs"

@@ -89,7 +89,7 @@ def _run(entry: EntryPoint, arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output left, as in `jaxtrade ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ERROR
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if os.environ.get("JAXTRADE_TRACEBACK", "0") not in ("", "0"):
             raise
         _complain(str(error) or type(error).__name__)

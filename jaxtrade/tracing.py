@@ -58,8 +58,8 @@ def trace(
     Returns: per state (T + 1 rows, row 0 after reset): ``bar_time`` int64 ns (START), ``close``,
       ``cash``, ``quantity``, ``entry_price``, ``liquidation_price`` (0 when none), ``equity``,
       ``held_bars``, ``account_state`` [T + 1, 6] and, with ``observations``, each window by its
-      key. Per step (T rows): ``reward``, ``terminated``, ``truncated`` and the step record
-      (docs/semantics.md, "Records"). And ``leverage`` ().
+      key. Per step (T rows): ``action``, ``reward``, ``terminated``, ``truncated`` and the step
+      record (docs/semantics.md, "Records"). And ``leverage`` ().
 
       Of one-step episodes, E rows each: what was known (``ep_start_time`` int64 ns, ``ep_action``,
       ``ep_base_price``, ``ep_initial_portfolio_value``), the entry (``ep_opened``, ``ep_refused``,
@@ -205,10 +205,11 @@ def record_steps(
 
     def step(at: EnvState, x: Any) -> tuple[EnvState, Any]:
         given, draw = x
-        following, reward, terminated, info = env.transition(at, choose(at, given), draw, params)
+        action = choose(at, given)
+        following, reward, terminated, info = env.transition(at, action, draw, params)
         info = {name: value for name, value in info.items() if name != "equity"}
         flags = {"terminated": terminated, "truncated": env.is_truncated(following, params)}
-        return following, (look(following), {"reward": reward, **flags, **info})
+        return following, (look(following), {"action": action, "reward": reward, **flags, **info})
 
     final, (rows, steps) = jax.lax.scan(step, state, (inputs, draws))
     return final, look(state), rows, steps

@@ -96,6 +96,23 @@ def test_a_round_trip_keeps_everything(bundle: Bundle, path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]  # no temporary file is left
 
 
+def test_decisions_are_the_highest_logits_or_the_number_itself(bundle: Bundle) -> None:
+    expected = np.asarray(policy(batch(7))).argmax(-1)
+    assert len(set(expected.tolist())) > 1
+    action = bundle.decide(batch(7))
+    assert action.dtype == np.int32
+    np.testing.assert_array_equal(action, expected)
+    env = environment(action="continuous", action_levels=None)
+    number = Bundle.of(env, lambda seen: jnp.tanh(policy(seen)[:, 0]), {})
+    assert number.continuous
+    assert number.num_actions == 0
+    assert number.actions == {"kind": "continuous", "spot": False}
+    found = number.decide(batch(7))
+    np.testing.assert_allclose(found, np.tanh(policy(batch(7))[:, 0]), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="kind was levels, here it is continuous"):
+        bundle.check(env)
+
+
 def test_the_artifact_is_for_every_platform(bundle: Bundle) -> None:
     assert set(bundle._exported.platforms) == {"cpu", "cuda", "tpu"}
 

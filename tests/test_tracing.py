@@ -22,6 +22,7 @@ STATES = (
 STEPS = (
     *("reward", "terminated", "truncated", "event", "fill_price", "fill_quantity", "exit_kind"),
     *("exit_price", "exit_fee", "fee", "traded_notional", "cost", "funding", "closed_cash"),
+    "action",
 )
 FIELDS = {
     **MINUTES,

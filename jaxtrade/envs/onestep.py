@@ -118,6 +118,8 @@ class OneStepTradingEnv(BracketTradingEnv[OneStepTradingEnvConfig]):
     """
 
     config_class = OneStepTradingEnvConfig
+    # Nothing that a value could stand for follows a decision, not even one that time cut.
+    decides_once = True
 
     # One decision.
 

@@ -11,16 +11,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
-from agents import cli, settings, training
-from agents.ppo import PPOConfig
+from agents import algorithms, cli, curves, flags, policies, progress, ranges, settings, training
 from agents.settings import RunSettings, Settings
 from jaxtrade import SequentialTradingEnvConfig
 from jaxtrade.bundle import Bundle
+from jaxtrade.envs import REGISTRY
 from tests.agents.conftest import hours
 
+ENV = "SequentialTradingEnv"
 TINY = [
     "--num-envs",
     "8",
@@ -115,7 +117,7 @@ def test_ctrl_c_finishes_the_chunk_and_saves(
     prices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*TINY, "--frame", str(prices), "--out", str(tmp_path), "--name", "stopped"]
-    given = settings.parse_flags(words, Settings(), "x", "x")
+    given = flags.parse_flags(words, Settings(), "x", "x")
     prepared = training.prepare(given)
     folder = training.open_folder(given)
 
@@ -134,7 +136,7 @@ def test_numbers_that_overflow_stop_the_run(
     prices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = [*TINY, "--frame", str(prices), "--out", str(tmp_path), "--name", "bad"]
-    given = settings.parse_flags([*words, "--learning-rate", "1e38"], Settings(), "x", "x")
+    given = flags.parse_flags([*words, "--learning-rate", "1e38"], Settings(), "x", "x")
     prepared = training.prepare(given)
     folder = training.open_folder(given)
     with pytest.raises(ValueError, match=r"infinite or NaN values .*lower learning_rate"):
@@ -166,24 +168,226 @@ def test_evaluate_refuses_a_damaged_bundle(run: Path, prices: Path, tmp_path: Pa
         cli.evaluate([str(damaged), "--frame", str(prices)])
 
 
-def flags_help() -> str:
-    code = "import sys; from agents.cli import train; train(['ppo', '--help'])"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert shown.returncode == 0, shown.stderr
-    return shown.stdout
+KINDS = [
+    ("ppo", None),
+    ("a2c", None),
+    ("grpo", None),
+    ("dqn", "SequentialTradingEnvSLTP"),
+    ("sac", None),
+]
 
 
-def test_every_field_is_a_flag_with_a_text() -> None:
-    shown = flags_help()
-    for owner in (RunSettings, SequentialTradingEnvConfig, PPOConfig):
-        notes = settings.field_notes(owner)
+@pytest.mark.parametrize(("algorithm", "env"), KINDS)
+def test_every_field_is_a_flag_with_a_text(
+    algorithm: str, env: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.train([algorithm, *(["--env", env] if env else []), "--help"])
+    shown = capsys.readouterr().out
+    base = Settings.from_dict({}, algorithm, env)
+    assert base.env == (env or ("OneStepTradingEnv" if algorithm == "grpo" else ENV))
+    for owner in (RunSettings, type(base.environment), type(base.learner)):
+        notes = {k: v for one in owner.__mro__ for k, v in flags.field_notes(one).items()}
         for field in dataclasses.fields(owner):
             if field.name == "rules":
                 continue
             assert f"--{field.name.replace('_', '-')}" in shown, field.name
-            if owner is not SequentialTradingEnvConfig:  # the shared fields are described elsewhere
-                assert notes.get(field.name), field.name
+            assert notes.get(field.name), field.name
     assert "--fill-at" in shown
+    assert base.env in shown
+    assert ("--env-rollout-steps" in shown) == (algorithm == "grpo")
+
+
+@pytest.mark.parametrize(("algorithm", "env"), [*KINDS, ("ppo", "OneStepTradingEnv")])
+def test_settings_of_every_kind_survive_their_file(algorithm: str, env: str | None) -> None:
+    base = Settings.from_dict({}, algorithm, env)
+    again = Settings.from_dict(json.loads(json.dumps(base.to_dict())))
+    assert again == base
+    assert type(again.learner) is algorithms.find(algorithm).config_class
+    assert set(cli.ENVIRONMENTS) == set(REGISTRY)
+    assert flags.parse_flags([], base, "x", "x") == base
+    words = ["--transaction-fee", "0.001", "--num-envs", "64"]
+    given = flags.parse_flags(words, base, "x", "x")
+    assert (given.environment.transaction_fee, given.learner.num_envs) == (0.001, 64)
+
+
+def test_fields_of_one_name_have_two_flags() -> None:
+    base = Settings.from_dict({}, "ppo", "OneStepTradingEnv")
+    words = ["--rollout-steps", "3", "--env-rollout-steps", "7", "--stoploss-levels", "-0.01"]
+    given = flags.parse_flags(words, base, "x", "x")
+    assert (given.learner.rollout_steps, given.environment.rollout_steps) == (3, 7)
+    assert given.environment.stoploss_levels == (-0.01,)
+
+
+def test_a_run_of_groups_is_judged_bar_by_bar(
+    prices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "grpo", "--frame", str(prices), "--out", str(tmp_path), "--name", "groups",
+        "--num-envs", "64", "--group-size", "8", "--hidden-sizes", "8", "--minibatches", "2",
+        "--updates-per-chunk", "2", "--total-steps", "128", "--random-policies", "2",
+        "--window-sizes", "30", "--leverage", "2", "--transaction-fee", "0.0005",
+        "--stoploss-levels", "-0.01", "--takeprofit-levels", "0.01", "0.02",
+        "--outcomes", "table", "--tracker", "tensorboard",
+    ]  # fmt: skip
+    pytest.importorskip("tensorboardX")
+    assert cli.train(words) == 0
+    said = capsys.readouterr()
+    assert "GRPO:" in said.err
+    assert "5 bracket actions" in said.err
+    folder = tmp_path / "groups"
+    assert list(folder.glob("events.out.tfevents.*"))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    rows = ["GRPO", "buy and hold (no costs)", "always long", "always flat", "moving averages",
+            "mean reversion", "random"]  # fmt: skip
+    assert sorted(metrics["policies"]) == sorted(rows)
+    row = json.loads((folder / "progress.jsonl").read_text().splitlines()[-1])
+    assert 0 <= row["groups_alike"] <= 1
+    assert row["episodes"] == row["steps"] == 128
+    assert "equity_ratio" not in row  # the table does not tell
+    bundle = Bundle.load(folder / "bundle.zip")
+    assert bundle.environment == "OneStepTradingEnv"
+    start = metrics["ranges"]["test"]["first_decision"]
+    words = [str(folder / "bundle.zip"), "--frame", str(prices), "--start", start, "--json"]
+    assert cli.evaluate([*words, "--random-policies", "2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    np.testing.assert_allclose(
+        found["policies"]["bundle"]["total_return"], metrics["policies"]["GRPO"]["total_return"]
+    )
+
+
+def test_a_run_of_numbers_ends_in_a_bundle_of_numbers(
+    prices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "sac", "--frame", str(prices), "--out", str(tmp_path), "--name", "numbers",
+        "--action", "continuous", "--num-envs", "8", "--rollout-steps", "4",
+        "--batch-size", "16", "--gradient-steps", "2", "--replay-capacity", "64",
+        "--hidden-sizes", "8", "--updates-per-chunk", "2", "--total-steps", "64",
+        "--random-policies", "2", "--window-sizes", "4", "--leverage", "2",
+    ]  # fmt: skip
+    assert cli.train(words) == 0
+    assert "level in [-1, 1]" in capsys.readouterr().err
+    folder = tmp_path / "numbers"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert {"SAC", "always long", "always flat", "random"} <= set(metrics["policies"])
+    bundle = Bundle.load(folder / "bundle.zip")
+    seen = {"market_data_1Hour": np.zeros((3, 4, 5)), "account_state": np.zeros((3, 6))}
+    action = np.asarray(bundle.decide(seen))
+    assert action.shape == (3,)
+    assert (np.abs(action) <= 1).all()
+    assert bundle.num_actions == 0
+    # The learnt network may go on as the beginning of another run.
+    again = flags.parse_flags(
+        [*words[1:], "--initial-policy", str(folder / "bundle.zip"), "--seeds", "2"],
+        Settings.from_dict({}, "sac"), "x", "x",
+    )  # fmt: skip
+    state = training.start_state(training.prepare(again))
+    _, variables = policies.from_bundle(bundle)
+    for seed in range(2):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            jax.tree.map(lambda x, k=seed: x[k], state.params),
+            variables["params"],
+        )
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env", "more"),
+    [
+        pytest.param(
+            "a2c", "SequentialTradingEnvSLTP", ["--num-envs", "8", "--rollout-steps", "4"],
+            marks=pytest.mark.slow,
+        ),
+        ("dqn", None, ["--num-envs", "8", "--rollout-steps", "4", "--batch-size", "16",
+                       "--gradient-steps", "2", "--replay-capacity", "64"]),
+        ("grpo", "SequentialTradingEnv", ["--num-envs", "8", "--group-size", "4",
+                                          "--minibatches", "2", "--rollout-steps", "4"]),
+        pytest.param(
+            "ppo", "OneStepTradingEnv",
+            ["--num-envs", "8", "--rollout-steps", "1", "--minibatches", "2"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+)  # fmt: skip
+def test_every_learner_runs_and_says_how_it_goes(
+    prices: Path, tmp_path: Path, algorithm: str, env: str | None, more: list[str]
+) -> None:
+    base = Settings.from_dict({}, algorithm, env)
+    words = [
+        *more, "--frame", str(prices), "--out", str(tmp_path), "--name", "x",
+        "--hidden-sizes", "8", "--updates-per-chunk", "2", "--total-steps", "8",
+        "--window-sizes", "4", "--leverage", "2",
+    ]  # fmt: skip
+    prepared = training.prepare(flags.parse_flags(words, base, "x", "x"))
+    folder = training.open_folder(prepared.settings)
+    finished = training.train(prepared, folder)
+    row = finished.history[-1]
+    assert row["update"] == 2
+    assert row["nonfinite"] == 0
+    assert row["loss"] is not None
+    assert progress._line(row)
+    assert Settings.from_dict(settings.read_config(str(folder / "config.json"))).env == base.env
+
+
+def test_curves_are_written_by_step_and_tag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Any] = []
+
+    class Writer:
+        def write(self, step: int, values: dict[str, float]) -> None:
+            written.append((step, values))
+
+        def close(self) -> None:
+            written.append("closed")
+
+    def open_writer(kind: str, folder: Path, **options: Any) -> Writer:
+        written.append((kind, folder, options))
+        return Writer()
+
+    monkeypatch.setattr("jaxtrade.tracking.open_writer", open_writer)
+    run = RunSettings(tracker="mlflow")
+    row = {
+        "update": 3, "updates": 9, "steps": 100.0, "episodes": 4.0, "return_mean": 0.5,
+        "equity_ratio": 1.25, "trades_per_step": 0.2, "kl": None, "return_by_seed": [0.5, None],
+    }  # fmt: skip
+    with curves.curves(Settings(run=run), tmp_path / "x") as draw:
+        draw(row)
+    opened, (step, values), closed = written
+    assert opened == ("mlflow", tmp_path, {"run_name": "x"})
+    assert step == 3 * 1024 * 64
+    assert values["train/return_mean"] == values["train/return_by_seed/0"] == 0.5
+    assert not {"train/kl", "train/update", "train/return_by_seed/1"} & set(values)
+    episode = {name: value for name, value in values.items() if name.startswith("episode/")}
+    assert episode == {
+        "episode/reward": 0.5,
+        "episode/length": 25,
+        "episode/return_on_investment": 0.25,
+        "episode/trades": 5,
+    }
+    assert closed == "closed"
+
+
+def test_a_missing_tracker_is_named_before_anything_is_written(
+    prices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    words = ["ppo", "--frame", str(prices), "--tracker", "wandb", "--out", str(tmp_path / "o")]
+    with pytest.raises(ImportError, match=r"wandb'; install it with: pip install 'jaxtrade\[wandb"):
+        cli.train(words)
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_algorithm_of_a_file_is_not_taken_for_another(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(Settings.from_dict({}, "grpo").to_dict()))
+    with pytest.raises(ValueError, match="holds settings of 'grpo', was asked for 'ppo'"):
+        cli.train(["ppo", "--config", str(path)])
+    with pytest.raises(ValueError, match=r"algorithm: unknown name 'gprpo'; did you mean 'grpo'"):
+        Settings.from_dict({"algorithm": "gprpo"})
+    with pytest.raises(ValueError, match="unknown environment 'OneStep'"):
+        cli.train(["ppo", "--env", "OneStep"])
 
 
 @pytest.mark.parametrize(
@@ -207,7 +411,7 @@ def test_every_field_is_a_flag_with_a_text() -> None:
     ],
 )  # fmt: skip
 def test_flags_become_settings(words: list[str], section: str, expected: dict[str, Any]) -> None:
-    found = settings.parse_flags(words, Settings(), "x", "x").to_dict()
+    found = flags.parse_flags(words, Settings(), "x", "x").to_dict()
     default = Settings().to_dict()
     for name, value in expected.items():
         assert found[section][name] == value
@@ -219,12 +423,12 @@ def test_flags_become_settings(words: list[str], section: str, expected: dict[st
 
 
 def test_a_function_can_be_named() -> None:
-    base = settings.parse_flags(["--features", f"{__name__}:closes"], Settings(), "x", "x")
+    base = flags.parse_flags(["--features", f"{__name__}:closes"], Settings(), "x", "x")
     assert base.environment.features is closes
     again = Settings.from_dict(json.loads(json.dumps(base.to_dict())))
     assert again.environment.features is closes
     with pytest.raises(ValueError, match=r"features: cannot import 'no.such:thing'"):
-        settings.parse_flags(["--features", "no.such:thing"], Settings(), "x", "x")
+        flags.parse_flags(["--features", "no.such:thing"], Settings(), "x", "x")
 
 
 def closes(bars: Any) -> Any:
@@ -235,7 +439,7 @@ def test_a_file_gives_the_defaults_and_flags_win(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text("[learner]\nnum_envs = 32\ngamma = 0.5\n[environment]\nleverage = 2\n")
     base = Settings.from_dict(settings.read_config(str(path)))
-    found = settings.parse_flags(["--gamma", "0.6"], base, "x", "x")
+    found = flags.parse_flags(["--gamma", "0.6"], base, "x", "x")
     assert (found.learner.num_envs, found.learner.gamma) == (32, 0.6)
     assert found.environment.leverage == 2
     with pytest.raises(ValueError, match=r"learner: unknown field 'gama'; did you mean 'gamma'"):
@@ -255,20 +459,22 @@ def test_a_file_gives_the_defaults_and_flags_win(tmp_path: Path) -> None:
         ({"split": ("0.1", "0.2", "0.3")}, "1 or 2 fractions"),
         ({"seeds": 0, "total_steps": "many"}, "total_steps: .*seeds: must be a whole number"),
         ({"name": "a/b"}, "name: must be the name of a folder"),
+        ({"tracker": "tensorbord"}, "tracker: must be one of"),
+        ({"initial_policy": "none.zip"}, "none.zip"),
     ],
 )
 def test_wrong_run_settings_are_refused_before_anything_is_written(
     prices: Path, tmp_path: Path, run_settings: dict[str, Any], message: str
 ) -> None:
     given = Settings(run=RunSettings(frame=str(prices), out=str(tmp_path / "o"), **run_settings))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         training.prepare(given)
     assert not (tmp_path / "o").exists()
 
 
 def test_a_missing_file_names_the_samples() -> None:
     with pytest.raises(FileNotFoundError, match="bundled samples are eurusd_1h"):
-        training.read_frame("nothing.csv")
+        ranges.read_frame("nothing.csv")
 
 
 def test_no_window_of_the_held_out_range_reaches_into_training(prices: Path) -> None:
@@ -282,7 +488,7 @@ def test_no_window_of_the_held_out_range_reaches_into_training(prices: Path) -> 
 
 def test_usage_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.train([]) == 2
-    assert "jaxtrade train ppo" in capsys.readouterr().err
+    assert "jaxtrade train {ppo,a2c,grpo,dqn,sac}" in capsys.readouterr().err
     assert cli.train(["--help"]) == 0
     assert "--resume" in capsys.readouterr().out
 

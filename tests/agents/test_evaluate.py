@@ -11,10 +11,16 @@ import numpy as np
 import pytest
 
 import jaxtrade
-from agents import evaluate, policies
+from agents import evaluate, policies, sac
 from agents import learner as learning
 from agents.comparison import caveat, compare
-from jaxtrade import SequentialTradingEnv, baselines
+from agents.networks import Normalizer
+from jaxtrade import (
+    OneStepTradingEnv,
+    OneStepTradingEnvConfig,
+    SequentialTradingEnv,
+    baselines,
+)
 from tests.agents.conftest import SMALL, Small, config, hours
 
 
@@ -63,7 +69,7 @@ def test_it_is_the_trace_of_the_actions_it_took(
         env = SequentialTradingEnv(
             small.env.market, dataclasses.replace(small.env.config, max_steps=None)
         )
-        start = int(np.asarray(market.open_minute)[int(market.first)]) * 60_000_000_000
+        start = int(market.bar_time[int(market.first)])
         expected = jaxtrade.trace(env, actions, start=start, float64=True)
         for name, values in expected.items():
             ours = record[name]
@@ -92,7 +98,7 @@ def test_it_ends_at_the_first_done(small: Small) -> None:
     frame.loc[100:, ["open", "high", "low", "close"]] *= 0.5  # a crash ruins a levered long
     fields = {"leverage": 10, "transaction_fee": 0.0003, "bankrupt_threshold": 0.5}
     env = SequentialTradingEnv(frame, config(**fields))
-    (record,) = evaluate.run(env, evaluate.RulePolicy(baselines.always_long(env.levels)))
+    (record,) = evaluate.run(env, evaluate.RulePolicy(baselines.always_long(env)))
     assert record["terminated"].sum() == 1
     assert record["terminated"][-1]
     assert record["reward"].size < 199
@@ -126,10 +132,68 @@ def test_the_comparison_holds_every_baseline(
     assert found.metrics["always long"]["costs"][0] > 0
     np.testing.assert_allclose(found.days, (closes.size - 1) / 24)
     assert len(set(found.metrics["random"]["total_return"])) == 3
+    # The random policies are those that run alone; all rules run in one program.
+    draws = evaluate.random_draws(0, 3, market)
+    alone = evaluate.run(
+        small.env, evaluate.RulePolicy(baselines.random(5)), market=market, draws=draws
+    )
+    for ours, other in zip(found.records["random"], alone, strict=True):
+        np.testing.assert_allclose(ours["equity"], other["equity"], rtol=1e-12)
     # Without a level of 0 there is no way to stay flat.
     env = SequentialTradingEnv(hours(100), config(action_levels=(-1.0, 1.0)))
-    record = evaluate.run(env, evaluate.RulePolicy(baselines.always_long(env.levels)))
+    record = evaluate.run(env, evaluate.RulePolicy(baselines.always_long(env)))
     assert "always flat" not in compare(env, {"x": record}, env.market, random_policies=1).metrics
+
+
+def test_rules_are_compared_where_a_window_is_long_enough() -> None:
+    env = SequentialTradingEnv(hours(200), config(window_sizes=(3, 28)))
+    record = evaluate.run(env, evaluate.RulePolicy(baselines.always_flat(env)))
+    found = compare(env, {"x": record}, env.market, random_policies=1)
+    assert {"moving averages", "mean reversion"} <= set(found.metrics)
+    rule = baselines.moving_average_cross(env, time_frame="1hour")
+    (expected,) = evaluate.run(env, evaluate.RulePolicy(rule))
+    (ours,) = found.records["moving averages"]
+    np.testing.assert_allclose(ours["equity"], expected["equity"], rtol=1e-12)
+
+
+def test_numbers_are_chosen_without_noise() -> None:
+    env = SequentialTradingEnv(hours(100), config(action="continuous", leverage=1))
+    network = sac.SACConfig(hidden_sizes=(8,)).network(2)
+    seen, _ = env.reset(jax.random.key(0))
+    params = network.init(jax.random.key(1), seen)["params"]
+    variables = {"params": params, "normalizer": Normalizer.fit(env.market)}
+    one = jax.tree.map(lambda x: jnp.asarray(x)[None], variables)
+    (record,) = evaluate.run(env, evaluate.NetworkPolicy(network, continuous=True), one)
+    bundle = policies.bundle_of(env, network, variables)
+    (again,) = evaluate.run(env, evaluate.BundlePolicy(bundle))
+    # The action is a float32 of two programs.
+    np.testing.assert_allclose(again["equity"], record["equity"], rtol=1e-8)
+    batch = jax.tree.map(lambda x: jnp.asarray(x)[None], seen)
+    normal = variables["normalizer"].observation(batch)
+    mean = network.apply({"params": params}, normal)[0][0, 0]
+    np.testing.assert_allclose(bundle.decide(batch)[0], np.tanh(mean), rtol=1e-5)
+
+
+def test_one_decision_is_judged_where_the_position_waits_for_its_exit() -> None:
+    brackets: dict[str, Any] = {
+        "leverage": 2,
+        "stoploss_levels": (-0.01,),
+        "takeprofit_levels": (0.02,),
+        "transaction_fee": 0.0005,
+        "include_close_action": True,
+    }
+    deciding = OneStepTradingEnv(
+        hours(100), OneStepTradingEnvConfig(**brackets, rollout_steps=5, close_at_horizon=True)
+    )
+    judging = evaluate.evaluated(deciding)
+    assert judging.locks
+    assert judging.market is deciding.market
+    assert judging.action_description() == deciding.action_description()
+    shared = judging.config.to_dict()
+    assert {name: shared[name] for name in brackets} == {
+        name: deciding.config.to_dict()[name] for name in brackets
+    }
+    assert evaluate.evaluated(judging) is judging
 
 
 def test_the_caveat_states_the_standard_error() -> None:

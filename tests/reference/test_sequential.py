@@ -59,7 +59,7 @@ def test_an_episode_without_a_transition_is_refused():
     with pytest.raises(
         ValueError, match=r"^max_steps: must be None or a whole number >= 1; got 0\.$"
     ):
-        SequentialTradingEnvConfig(**recordings.shared_config(recording))
+        SequentialTradingEnvConfig(**recordings.shared_config(recording, "max_steps"))
 
 
 MONEY = ("cash", "quantity", "entry_price", "liquidation_price", "equity", "fee")
