@@ -25,8 +25,24 @@ def market():
     return Market.from_frame(frame, **FRAMES)
 
 
-@pytest.mark.parametrize("name", REGISTRY)
-@pytest.mark.parametrize("observation", ["dict", "flat", "index"])
+# One observation of each environment is checked quickly, the others with the slow tests.
+QUICK = {
+    ("SequentialTradingEnv", "dict"),
+    ("SequentialTradingEnvSLTP", "index"),
+    ("OneStepTradingEnv", "flat"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "observation"),
+    [
+        pytest.param(
+            name, observation, marks=() if (name, observation) in QUICK else pytest.mark.slow
+        )
+        for name in REGISTRY
+        for observation in ("dict", "flat", "index")
+    ],
+)
 def test_registered_environments_pass(name, observation):
     entry = REGISTRY[name]
     fields = {

@@ -34,22 +34,27 @@ def solve(kind: probes.Kind, updates: int, shown: Any = solving.SHOWN) -> Any:
     return np.asarray(jax.nn.softmax(logits)), value
 
 
+@pytest.mark.slow
 def test_constant_reward_is_the_value() -> None:
     np.testing.assert_allclose(solve(probes.CONSTANT, 100)[1], 1, atol=0.05)
 
 
+@pytest.mark.slow
 def test_value_follows_the_observation() -> None:
     np.testing.assert_allclose(solve(probes.OBSERVED, 160)[1], [1, -1], atol=0.1)
 
 
+@pytest.mark.slow
 def test_value_discounts_one_step() -> None:
     np.testing.assert_allclose(solve(probes.DELAYED, 300, [[1, 0], [1, 1]])[1], [0.9, 1], atol=0.07)
 
 
+@pytest.mark.slow
 def test_the_paying_action_is_picked() -> None:
     assert solve(probes.ACTION, 120)[0][:, 1].min() > 0.95
 
 
+@pytest.mark.slow
 def test_the_action_is_conditioned_on_the_observation() -> None:
     probabilities, _ = solve(probes.MATCH, 160)
     assert probabilities[0, 1] > 0.95

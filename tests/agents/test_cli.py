@@ -102,6 +102,7 @@ def test_a_run_is_not_written_over(run: Path, prices: Path) -> None:
     assert (run / "config.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_another_folder(
     run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,6 +257,7 @@ def test_a_run_of_groups_is_judged_bar_by_bar(
     )
 
 
+@pytest.mark.slow
 def test_a_run_of_numbers_ends_in_a_bundle_of_numbers(
     prices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,6 +294,7 @@ def test_a_run_of_numbers_ends_in_a_bundle_of_numbers(
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "env", "more"),
     [

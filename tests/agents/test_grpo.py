@@ -357,6 +357,7 @@ def deciding() -> Any:
     return env, grpo.GRPO.create(env, LEARNING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -387,6 +388,7 @@ def test_one_decision_at_a_time_learns_what_pays_step_by_step(
     assert flat.min() > -0.01
 
 
+@pytest.mark.slow
 def test_step_by_step_it_learns_from_the_returns_of_episodes(deployed: Any) -> None:
     env, (train, test), (walk, walk_test) = deployed
     settings = LEARNING.replace(rollout_steps=8, num_envs=256)

@@ -42,19 +42,23 @@ def solve(kind: probes.Kind, updates: int, shown: Any = SHOWN) -> tuple[np.ndarr
     return np.asarray(jax.nn.softmax(logits)), value
 
 
+@pytest.mark.slow
 def test_constant_reward_is_the_value() -> None:
     np.testing.assert_allclose(solve(probes.CONSTANT, 40)[1], 1, atol=0.05)
 
 
+@pytest.mark.slow
 def test_value_follows_the_observation() -> None:
     np.testing.assert_allclose(solve(probes.OBSERVED, 40)[1], [1, -1], atol=0.1)
 
 
+@pytest.mark.slow
 def test_value_discounts_one_step() -> None:
     _, value = solve(probes.DELAYED, 80, [[1, 0], [-1, 0], [1, 1], [-1, 1]])
     np.testing.assert_allclose(value, [0.9, 0.9, 1, 1], atol=0.07)
 
 
+@pytest.mark.slow
 def test_the_paying_action_is_picked_and_sets_the_value() -> None:
     probabilities, value = solve(probes.ACTION, 60)
     assert probabilities[:, 1].min() > 0.95
@@ -62,12 +66,14 @@ def test_the_paying_action_is_picked_and_sets_the_value() -> None:
     np.testing.assert_allclose(value, 0.6, atol=0.1)
 
 
+@pytest.mark.slow
 def test_the_action_is_conditioned_on_the_observation() -> None:
     probabilities, _ = solve(probes.MATCH, 60)
     assert probabilities[0, 1] > 0.95
     assert probabilities[1, 0] > 0.95
 
 
+@pytest.mark.slow
 def test_a_cut_is_not_an_end_and_an_end_not_a_cut() -> None:
     shown = [[1, 1], [-1, 1]]
     np.testing.assert_allclose(solve(probes.CUT, 300, shown)[1], 10, atol=0.7)
@@ -115,7 +121,7 @@ def test_files_of_the_trace_command_are_read(
     found = recorded.load(env, tmp_path / "trace.npz", tmp_path / "actions.npy")
     wanted = recorded.from_record(env, record, actions)
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
-    np.savez(tmp_path / "whole.npz", **record, action=actions)
+    np.savez(tmp_path / "whole.npz", **record)
     jax.tree.map(np.testing.assert_array_equal, recorded.load(env, tmp_path / "whole.npz"), wanted)
     with pytest.raises(ValueError, match=r"actions.npy: holds one array; expected a .npz file"):
         recorded.load(env, tmp_path / "actions.npy")

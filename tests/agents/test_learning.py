@@ -196,7 +196,13 @@ def check(
     assert exposure.max() < 0.1
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("ppo", "dqn") else pytest.mark.slow)
+        for name in SUBJECTS
+    ],
+)
 def test_a_signal_is_found_and_its_absence_too(
     markets: Markets, best: float, at_random: tuple[float, float], name: str
 ) -> None:

@@ -101,6 +101,7 @@ def test_a_chunk_is_traced_once_whatever_the_numbers() -> None:
     assert seen == [seen[0]] * 3
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_the_seeds_alone(small: Small) -> None:
     keys = jax.vmap(jax.random.key)(jnp.arange(2))
     both = learning.start(small.learner, keys, SMALL.traced(), small.params, small.normalizer)

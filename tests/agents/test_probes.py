@@ -120,6 +120,7 @@ def zigzag(rows: int = 400, move: float = 0.004) -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 def test_an_alternating_price_is_traded_only_below_its_fee() -> None:
     env = SequentialTradingEnv(
         zigzag(),

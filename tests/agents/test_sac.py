@@ -65,16 +65,19 @@ def solve(
     return index.astype(int), np.asarray(learner._values(state.critics, seen, action).min(0))
 
 
+@pytest.mark.slow
 @BOTH
 def test_constant_reward_is_the_value(learner: sac.SAC) -> None:
     np.testing.assert_allclose(solve(learner, probes.CONSTANT, 40)[1], 1, atol=0.05)
 
 
+@pytest.mark.slow
 @BOTH
 def test_value_follows_the_observation(learner: sac.SAC) -> None:
     np.testing.assert_allclose(solve(learner, probes.OBSERVED, 40)[1], [1, -1], atol=0.1)
 
 
+@pytest.mark.slow
 @BOTH
 def test_value_discounts_one_step(learner: sac.SAC) -> None:
     # Within what the entropy adds, which the temperature lets go.
@@ -82,6 +85,7 @@ def test_value_discounts_one_step(learner: sac.SAC) -> None:
     np.testing.assert_allclose(value, [0.9, 0.9, 1, 1], atol=0.1)
 
 
+@pytest.mark.slow
 @BOTH
 def test_the_paying_action_is_picked(learner: sac.SAC) -> None:
     action, value = solve(learner, probes.ACTION, 60)
@@ -89,6 +93,7 @@ def test_the_paying_action_is_picked(learner: sac.SAC) -> None:
     np.testing.assert_allclose(value, 1, atol=0.15)
 
 
+@pytest.mark.slow
 @BOTH
 def test_the_action_is_conditioned_on_the_observation(learner: sac.SAC) -> None:
     action, value = solve(learner, probes.MATCH, 60)
@@ -96,6 +101,7 @@ def test_the_action_is_conditioned_on_the_observation(learner: sac.SAC) -> None:
     np.testing.assert_allclose(value, 1, atol=0.15)
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_cut_is_not_an_end_and_an_end_not_a_cut(learner: sac.SAC) -> None:
     shown = [[1, 1], [-1, 1]]
@@ -150,6 +156,7 @@ def test_numbers_are_counted_in_equal_parts() -> None:
     assert (np.sign(batch.action) == batch.observation["account_state"][..., 0]).all()
 
 
+@pytest.mark.slow
 @BOTH
 def test_the_temperature_holds_the_entropy(learner: sac.SAC) -> None:
     config = CONFIG.replace(target_entropy=0.5, learning_rate=1e-2)
@@ -203,6 +210,7 @@ def test_each_loss_moves_its_part_only() -> None:
     jax.tree.map(near, gradient["actor"], jax.grad(policy_loss)(state.params))
 
 
+@pytest.mark.slow
 def test_brackets_are_learnt_like_levels() -> None:
     env = SequentialTradingEnvSLTP(
         hours(),

@@ -115,6 +115,7 @@ def test_what_is_learnt_from_is_what_was_acted_on(learner: ppo.PPO, started: Any
     assert truncations[3:].mean() < 12
 
 
+@pytest.mark.slow
 def test_the_clock_goes_on_between_updates(learner: ppo.PPO, started: Any) -> None:
     state = jax.tree.map(lambda leaf: leaf.copy(), started)
     bars = []

@@ -53,6 +53,7 @@ def test_conformance():
     check_env(stacked("randomized"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["log, features, continuing", "log, normalized, batched, randomized"]
 )
@@ -67,6 +68,7 @@ def test_conformance_of_what_outlives_episodes(name):
         check(probe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["log, normalized, batched, randomized", "four steps"])
 def test_a_stack_under_vmap_is_the_stack(name):
     env = stacked(name)

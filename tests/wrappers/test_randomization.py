@@ -299,6 +299,7 @@ def test_one_step_environment_of_several_markets():
         state = out[1]
 
 
+@pytest.mark.slow
 def test_a_learner_trains_on_it(mixed):
     plain = env_of(3, 160, max_steps=8, observation="index")
     env = Randomization(ContinuingEpisodes(plain), **RANGES, markets=mixed.markets)
