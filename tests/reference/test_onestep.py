@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxtrade import trace
+from jaxtrade.core.rules import slack
 from tests.reference import recordings
 
 RUNS = recordings.entries("onestep")
@@ -44,6 +45,30 @@ pytestmark = [
 
 def test_every_recording_is_there():
     assert len(RUNS) == 17
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run["id"])
+def test_float32_stays_close_to_float64(run):
+    """The same decisions and exits; money and rewards within the rounding of a leveraged trade."""
+    recording = recordings.load(run)
+    env = recordings.one_step(recording)
+    played = ~recording.arrays["ep_truncated_at_reset"]
+    given = {
+        "start": recording.arrays["ep_start_time"][played],
+        "draws": recording.draws[played],
+    }
+    actions = recording.arrays["ep_action"][played]
+    single = trace(env, actions, **given)
+    double = trace(env, actions, float64=True, **given)
+    for name in (*EXACT, "ep_terminated", "ep_truncated"):
+        np.testing.assert_array_equal(single[name], double[name], err_msg=name)
+    equity = double["ep_final_portfolio_value"]
+    residue = slack(np.dtype(np.float32)) * double["ep_initial_portfolio_value"]
+    error = np.abs(single["ep_final_portfolio_value"] - equity)
+    assert (error <= np.maximum(2e-5 * equity, residue)).all(), error.max()
+    error = np.abs(single["ep_reward"] - double["ep_reward"])
+    assert (error <= np.where(double["ep_exit_kind"] > 0, 2e-5, 1e-6)).all(), error.max()
 
 
 def assert_close(ours, theirs, name):

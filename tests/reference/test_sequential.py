@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from jaxtrade import SequentialTradingEnvConfig
-from jaxtrade.core.rules import slack
 from tests.reference import recordings
 
 RUNS = recordings.entries("sequential")
@@ -62,36 +61,13 @@ def test_an_episode_without_a_transition_is_refused():
         SequentialTradingEnvConfig(**recordings.shared_config(recording, "max_steps"))
 
 
-MONEY = ("cash", "quantity", "entry_price", "liquidation_price", "equity", "fee")
-
-
 @pytest.mark.parametrize("run", REPLAYED, ids=names)
 def test_float32_stays_close_to_float64(run):
-    """Money within 2e-5 relative, rewards within 1e-6, no decision flipped on rounding.
-
-    A flip would shorten what is compared; none happens in these recordings, so none is allowed.
-    Cash is compared on the scale of the equity it is a part of, and money below the slack that
-    counts as wiped out (9.54e-7 of the initial equity in float32) is rounding residue. A step that
-    liquidates loses up to 99 % of the equity at once; there the log return carries the relative
-    error of the money.
-    """
     recording = recordings.load(run)
     env = recordings.sequential(recording)
     single = recordings.replay(env, recording, float64=False)
     double = recordings.replay(env, recording, float64=True)
-    for name in recordings.DISCRETE:
-        np.testing.assert_array_equal(single[name], double[name], err_msg=name)
-    for name in MONEY:
-        scale = np.abs(double[name])
-        if name == "cash":
-            scale = np.maximum(scale, np.abs(double["equity"]))
-        allowed = 2e-5 * scale
-        if name in ("cash", "equity"):
-            allowed = np.maximum(allowed, slack(np.dtype(np.float32)) * double["equity"][0])
-        error = np.abs(single[name] - double[name])
-        assert (error <= allowed).all(), (name, error.max())
-    error = np.abs(single["reward"] - double["reward"])
-    assert (error <= np.where(double["exit_kind"] == 1, 2e-5, 1e-6)).all(), error.max()
+    recordings.assert_close_in_float32(single, double)
 
 
 def coarser_than_execution(env):
