@@ -47,8 +47,8 @@ def test_replays_in_float64(run):
         assert (ours[name][~held] == 0).all()
 
 
-# At leverage 50 a round trip may move the equity by 50 roundings of a quantity, 3e-6 of it, and this
-# run makes some thirty: 4.1e-5 at its end.
+# At leverage 50 a round trip may move the equity by 50 roundings of a quantity, 3e-6 of it; this
+# run makes some thirty and is 4.1e-5 off at its end.
 BEYOND = {"run_0164": 2e-4}
 
 
