@@ -348,7 +348,7 @@ def test_equal_closes_keep_the_side() -> None:
             assert set(env.levels[np.asarray(actions)]) == {level}
 
 
-@pytest.mark.parametrize("features", ["default", "ohlcv"])
+@pytest.mark.parametrize("features", ["default", pytest.param("ohlcv", marks=pytest.mark.slow)])
 def test_rules_earn_where_they_should(features) -> None:
     """The rules are policies of an evaluation, on markets made for either of them."""
     k = np.arange(240)

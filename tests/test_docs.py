@@ -30,8 +30,17 @@ def blocks(page: Path) -> str:
     return "\n".join(_BLOCK.findall(page.read_text(encoding="utf-8")))
 
 
+LONG = ("training.md",)  # compiles several learners
+
+
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if page.name in LONG else ())
+        for page in PAGES
+        if blocks(page)
+    ],
+    ids=lambda page: page.name,
 )
 def test_examples_run(page: Path, tmp_path: Path) -> None:
     result = subprocess.run(

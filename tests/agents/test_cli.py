@@ -220,6 +220,7 @@ def test_fields_of_one_name_have_two_flags() -> None:
     assert given.environment.stoploss_levels == (-0.01,)
 
 
+@pytest.mark.slow
 def test_a_run_of_groups_is_judged_bar_by_bar(
     prices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,6 +88,7 @@ def test_the_clone_trades_and_is_bundled_like_any_policy(
     jax.tree.map(np.testing.assert_array_equal, loaded["params"], state.params)
 
 
+@pytest.mark.slow
 def test_another_learner_begins_with_the_clone(env: SequentialTradingEnv, cloned: Any) -> None:
     learner, data, state, _, _ = cloned
     settings = ppo.PPOConfig(

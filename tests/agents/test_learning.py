@@ -198,10 +198,7 @@ def check(
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=() if name in ("ppo", "dqn") else pytest.mark.slow)
-        for name in SUBJECTS
-    ],
+    [pytest.param(name, marks=() if name == "ppo" else pytest.mark.slow) for name in SUBJECTS],
 )
 def test_a_signal_is_found_and_its_absence_too(
     markets: Markets, best: float, at_random: tuple[float, float], name: str

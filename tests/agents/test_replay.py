@@ -155,6 +155,7 @@ def trained() -> Any:
     return run
 
 
+@pytest.mark.slow
 def test_windows_are_never_stored(trained: Any) -> None:
     state, _ = trained()
     stored = sum(leaf.nbytes for leaf in jax.tree.leaves(state.buffer.data)) / 60

@@ -170,6 +170,7 @@ def test_the_temperature_holds_the_entropy(learner: sac.SAC) -> None:
     np.testing.assert_allclose(entropy, wanted, atol=0.12)
 
 
+@pytest.mark.slow
 def test_each_loss_moves_its_part_only() -> None:
     state = solving.on_probe(DISCRETE, CONFIG, probes.MATCH, 20)
     parts = {"actor": state.params, "critics": state.critics, "temperature": state.temperature}

@@ -76,7 +76,7 @@ def run(env: SequentialTradingEnv, shared: SequentialTradingEnv, steps: int) -> 
     return record
 
 
-@pytest.mark.parametrize("fill_at", ["close", "next_open"])
+@pytest.mark.parametrize("fill_at", ["close", pytest.param("next_open", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("gappy", [False, True], ids=["dense", "gappy"])
 @pytest.mark.parametrize("case", CASES)
 def test_everything_up_to_a_decision_is_blind_to_what_follows(case, gappy, fill_at):

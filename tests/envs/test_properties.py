@@ -300,6 +300,7 @@ def long_market(request):
     return Market.from_frame(frame, **MINUTES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leverage", [1, 5])
 def test_float32_stays_close_to_float64_over_10000_steps(long_market, leverage):
     """Free running: within 2e-5 in money until a decision flips on rounding. Every flip is counted

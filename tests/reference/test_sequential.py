@@ -61,6 +61,7 @@ def test_an_episode_without_a_transition_is_refused():
         SequentialTradingEnvConfig(**recordings.shared_config(recording, "max_steps"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", REPLAYED, ids=names)
 def test_float32_stays_close_to_float64(run):
     recording = recordings.load(run)
