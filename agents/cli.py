@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.algorithms import ALGORITHMS
+from agents.algorithms import ALGORITHMS, find
 
 SUCCESS, USAGE, INTERRUPTED = 0, 2, 130
 
@@ -41,6 +41,8 @@ def train(argv: Sequence[str]) -> int:
     named = bool(words) and words[0] in ALGORITHMS
     algorithm = words.pop(0) if named else None
     options = {word.partition("=")[0] for word in words}
+    if words and not named and not words[0].startswith("-"):
+        find(words[0])  # says which name is near
     if not named and not options & {"--resume", "--config"}:
         asked = bool(words) and words[0] in ("--help", "-h")
         print(_train_help(), file=sys.stdout if asked else sys.stderr)
@@ -209,6 +211,9 @@ def evaluate(argv: Sequence[str]) -> int:
         title = f"{given.bundle}: {found['first_decision']} to {found['end']} UTC"
         print_table(comparison, title, console)
         console.print(caveat(comparison.days), style="italic")
+        known = _trained_on(bundle, market)
+        if known:
+            console.print(known, style="bold", highlight=False)
     if given.report:
         from jaxtrade.report.tearsheet import write_report
 
@@ -231,6 +236,28 @@ def _environment(bundle: Any, frame: str) -> Any:
         env = evaluated(find(bundle.environment).env(read_frame(frame), config))
     bundle.check(env)
     return env
+
+
+def _trained_on(bundle: Any, market: Any) -> str | None:
+    """How much of a range lies in the time that the bundle was trained on; None when nothing."""
+    import numpy as np
+    import pandas as pd
+
+    learnt = bundle.details.get("ranges", {}).get("train")
+    if learnt is None:
+        return None
+    minutes = market.spec.execute_on.minutes
+    times = market.bar_time[int(market.first) : int(market.last)]
+    decisions = pd.to_datetime(times) + pd.Timedelta(minutes=minutes)
+    inside = (decisions >= learnt["first_decision"]) & (decisions < learnt["end"])
+    count = int(np.sum(inside))
+    if not count:
+        return None
+    return (
+        f"In-sample: {count:,} of these {len(times):,} decisions lie between "
+        f"{learnt['first_decision']} and {learnt['end']}, which this policy was trained on. If the "
+        f"prices are the same, judge it with --start {learnt['end']}."
+    )
 
 
 def _between(market: Any, start: str | None, end: str | None) -> Any:

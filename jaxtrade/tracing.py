@@ -319,7 +319,8 @@ def _read_json(path: str) -> dict[str, Any]:
         raise ValueError(f"{path}: cannot be read: {error}.") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a JSON object of configuration fields.")
-    return values
+    # The configuration of a run holds the environment's fields as one of its sections.
+    return values["environment"] if "algorithm" in values else values
 
 
 def _read_array(path: str) -> np.ndarray:

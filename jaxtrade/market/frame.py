@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jaxtrade.timeframe import TimeFrame, short_repr
+from jaxtrade.timeframe import TimeFrame, short_repr, warn_user
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -29,6 +29,8 @@ NS_PER_MINUTE = 60 * NS_PER_SECOND
 
 # Keeps midnight of the first day and the end of the longest bar inside int64.
 _LARGEST_TIME = 9_200_000_000_000_000_000
+# Integers below this, April 1970, are seconds or milliseconds of our time taken for nanoseconds.
+_EARLIEST_PLAUSIBLE = 10_000_000_000_000_000
 # The default reader of older versions is off by an ulp; newer ones are exact and warn about it.
 _PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
 _EXACT_FLOATS: dict[str, Any] = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
@@ -146,7 +148,13 @@ def nanoseconds(times: pd.Series) -> Integers:
     if pd.api.types.is_integer_dtype(times.dtype):
         bad = times.isna().to_numpy() | (times.abs() > _LARGEST_TIME).to_numpy(bool, na_value=True)
         _refuse_time(bad, times)
-        return times.to_numpy(np.int64)
+        values = times.to_numpy(np.int64)
+        if values.size and 0 < values.max() < _EARLIEST_PLAUSIBLE:
+            warn_user(
+                f"timestamp: integers are nanoseconds, and the last of these is "
+                f"{format_time(int(values.max()))}; multiply seconds by 1e9, milliseconds by 1e6."
+            )
+        return values
     if pd.api.types.is_object_dtype(kind) or pd.api.types.is_string_dtype(kind):
         parsed = _parse_text(times)
     elif pd.api.types.is_datetime64_any_dtype(kind):

@@ -523,3 +523,23 @@ def test_the_demo_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "always flat" in said
     assert "cannot show much" in said
     assert (tmp_path / "demo" / "bundle.zip").exists()
+
+
+def test_a_misspelt_algorithm_is_named() -> None:
+    with pytest.raises(ValueError, match="algorithm: unknown name 'grp'; did you mean 'grpo'"):
+        cli.train(["grp"])
+
+
+def test_an_evaluation_in_sample_says_so(
+    run: Path, prices: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = str(run / "bundle.zip")
+    assert cli.evaluate([bundle, "--frame", str(prices), "--random-policies", "2"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    ranges = json.loads((run / "metrics.json").read_text())["ranges"]
+    end = ranges["train"]["end"]
+    assert "In-sample:" in shown
+    assert f"--start {end}" in shown
+    words = [bundle, "--frame", str(prices), "--start", ranges["test"]["first_decision"]]
+    assert cli.evaluate([*words, "--random-policies", "2"]) == 0
+    assert "In-sample" not in capsys.readouterr().out

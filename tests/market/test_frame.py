@@ -356,3 +356,11 @@ def test_instant() -> None:
     for time in ("garbage", None, True, pd.NaT):
         with pytest.raises(ValueError, match="time: expected a date or whole nanoseconds"):
             frame_module.instant(time)
+
+
+@pytest.mark.parametrize("per_second", [1, 1000])
+def test_integers_that_are_not_nanoseconds_are_pointed_out(per_second):
+    start = 1_700_000_000 * per_second
+    times = pd.Series(start + 60 * per_second * np.arange(5))
+    with pytest.warns(UserWarning, match="timestamp: integers are nanoseconds, and the last"):
+        frame_module.nanoseconds(times)
