@@ -145,6 +145,7 @@ def test_the_comparison_holds_every_baseline(
     assert "always flat" not in compare(env, {"x": record}, env.market, random_policies=1).metrics
 
 
+@pytest.mark.slow
 def test_rules_are_compared_where_a_window_is_long_enough() -> None:
     env = SequentialTradingEnv(hours(200), config(window_sizes=(3, 28)))
     record = evaluate.run(env, evaluate.RulePolicy(baselines.always_flat(env)))

@@ -102,6 +102,7 @@ def test_collecting_by_stretches_is_stepping(learner: ppo.PPO, started: Any) -> 
     assert len(np.unique(fast.batch.action)) == 5
 
 
+@pytest.mark.slow
 def test_what_is_learnt_from_is_what_was_acted_on(learner: ppo.PPO, started: Any) -> None:
     state = jax.tree.map(lambda leaf: leaf.copy(), started)
     state, metrics = learning.train_chunk(

@@ -49,6 +49,7 @@ def stacked(name):
     }[name]()
 
 
+@pytest.mark.slow
 def test_conformance():
     check_env(stacked("randomized"))
 
