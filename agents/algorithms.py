@@ -6,10 +6,11 @@ Their modules are imported when they are asked for: this one is read for the hel
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any
+
+from jaxtrade.hints import did_you_mean
 
 SEQUENTIAL, ONE_STEP = "SequentialTradingEnv", "OneStepTradingEnv"
 
@@ -86,8 +87,7 @@ def find(name: Any) -> Algorithm:
       ValueError: there is none, with the nearest name.
     """
     if name not in ALGORITHMS:
-        near = difflib.get_close_matches(str(name), ALGORITHMS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(ALGORITHMS)}"
+        hint = did_you_mean(name, ALGORITHMS) or f"known: {', '.join(ALGORITHMS)}"
         raise ValueError(f"algorithm: unknown name {name!r}; {hint}")
     return ALGORITHMS[name]
 

@@ -12,12 +12,6 @@ from agents.settings import Settings
 from jaxtrade import tracking
 from jaxtrade.extras import missing_extra
 
-# What a tracker needs: package, and the extra of jaxtrade that brings it.
-_PACKAGES = {
-    "tensorboard": ("tensorboardX", "tracking"),
-    "wandb": ("wandb", "wandb"),
-    "mlflow": ("mlflow", "mlflow"),
-}
 # Where the runs of one folder are, so that the tool shows them side by side.
 _OPTIONS: dict[str, Callable[[Path], tuple[Path, dict[str, Any]]]] = {
     "tensorboard": lambda folder: (folder, {}),
@@ -28,8 +22,9 @@ _OPTIONS: dict[str, Callable[[Path], tuple[Path, dict[str, Any]]]] = {
 
 def require(kind: str) -> None:
     """Raise `ImportError` unless the package of a tracker is installed; nothing is imported."""
-    if kind in _PACKAGES and importlib.util.find_spec(_PACKAGES[kind][0]) is None:
-        raise missing_extra(f"tracker {kind}", *_PACKAGES[kind])
+    needed = tracking.PACKAGES.get(kind)
+    if needed is not None and importlib.util.find_spec(needed[0]) is None:
+        raise missing_extra(f"tracker {kind}", *needed)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,6 @@ from agents import rollout
 from agents.learner import index_twin
 from agents.networks import ACCOUNT_STATE, BAR, expand
 from agents.transitions import Transition, n_step
-from jaxtrade.market.frame import NS_PER_MINUTE
 
 Array = jax.Array
 
@@ -98,7 +97,7 @@ def from_record(
 
 def _bars(market: Any, times: np.ndarray) -> Array:
     """Numbers of the execution bars that start at ``times`` (int64 ns), int32 [T + 1]."""
-    starts = np.asarray(market.open_minute, np.int64) * NS_PER_MINUTE
+    starts = market.bar_time
     bars = np.minimum(np.searchsorted(starts, times), len(starts) - 1)
     unknown = np.flatnonzero(starts[bars] != times)
     if unknown.size:

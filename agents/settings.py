@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import json
 import tomllib
@@ -16,6 +15,7 @@ from agents.checkpoint import learner_settings
 from agents.learner import LearnerConfig
 from jaxtrade.envs import REGISTRY, SequentialTradingEnvConfig, TradingEnvConfig
 from jaxtrade.envs.registry import find
+from jaxtrade.hints import did_you_mean
 
 TRACKERS = Literal["none", "tensorboard", "wandb", "mlflow"]
 
@@ -201,8 +201,7 @@ def read_config(path: str) -> dict[str, Any]:
 def _refuse_unknown(owner: str, given: Mapping[str, Any], known: Any) -> None:
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, list(known), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
             raise ValueError(f"{owner}: unknown field {name!r}; {hint}")
 
 

@@ -6,7 +6,6 @@ runs of any learner stand side by side in the tool of choice.
 
 from __future__ import annotations
 
-import difflib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jaxtrade.extras import missing_extra
+from jaxtrade.hints import did_you_mean
 
 # Tags of what is written per finished episode.
 RETURN_ON_INVESTMENT = "episode/return_on_investment"
@@ -23,6 +23,13 @@ TRADES = "episode/trades"
 REWARD = "episode/reward"
 LENGTH = "episode/length"
 EPISODE_TAGS = (RETURN_ON_INVESTMENT, SHARPE_RATIO, MAX_DRAWDOWN, TRADES, REWARD, LENGTH)
+
+# What a kind needs: package, and the extra of jaxtrade that brings it.
+PACKAGES = {
+    "tensorboard": ("tensorboardX", "tracking"),
+    "wandb": ("wandb", "wandb"),
+    "mlflow": ("mlflow", "mlflow"),
+}
 
 
 class MetricWriter(Protocol):
@@ -51,8 +58,7 @@ def open_writer(kind: str, folder: str | os.PathLike[str], **options: Any) -> Me
       ImportError: when the package of that kind is not installed.
     """
     if kind not in _WRITERS:
-        near = difflib.get_close_matches(str(kind), _WRITERS, n=1)
-        hint = f" did you mean {near[0]!r}?" if near else ""
+        hint = f" {did_you_mean(kind, _WRITERS)}".rstrip()
         raise ValueError(f"tracking: unknown kind {kind!r};{hint} Known: {', '.join(_WRITERS)}.")
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
@@ -66,7 +72,7 @@ class TensorBoardWriter:
         try:
             from tensorboardX import SummaryWriter
         except ModuleNotFoundError as error:
-            raise missing_extra("tensorboard", "tensorboardX", "tracking") from error
+            raise missing_extra("tensorboard", *PACKAGES["tensorboard"]) from error
         self._writer = SummaryWriter(str(folder), **options)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -86,7 +92,7 @@ class WandbWriter:
         try:
             import wandb
         except ModuleNotFoundError as error:
-            raise missing_extra("wandb", "wandb", "wandb") from error
+            raise missing_extra("wandb", *PACKAGES["wandb"]) from error
         self._run = wandb.init(dir=str(folder), **options)
         # Its own step must never go back, which trainer and tracker together may do.
         self._run.define_metric("*", step_metric="env_steps")
@@ -116,7 +122,7 @@ class MlflowWriter:
             from mlflow.entities import Metric
             from mlflow.tracking import MlflowClient
         except ModuleNotFoundError as error:
-            raise missing_extra("mlflow", "mlflow", "mlflow") from error
+            raise missing_extra("mlflow", *PACKAGES["mlflow"]) from error
         self._metric = Metric
         home = folder.resolve()
         self._client = MlflowClient(tracking_uri or f"sqlite:///{(home / 'mlflow.db').as_posix()}")

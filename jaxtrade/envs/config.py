@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
@@ -12,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from jaxtrade.core.rules import Rules
+from jaxtrade.hints import did_you_mean
 from jaxtrade.market.features import name_of
 from jaxtrade.market.features import resolve as resolve_features
 from jaxtrade.market.market import parse_window_sizes
@@ -294,8 +294,7 @@ class SequentialConfig(TradingEnvConfig):
 def _refuse_unknown(owner: str, given: Any, known: Sequence[str]) -> None:
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" did you mean {near[0]!r}?" if near else ""
+            hint = f" {did_you_mean(name, known)}".rstrip()
             raise ValueError(f"{owner}: unknown field {name!r};{hint} Known: {', '.join(known)}.")
 
 

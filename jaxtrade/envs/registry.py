@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import Any
 
 import gymnax
@@ -13,6 +12,7 @@ from jaxtrade.envs.bracket import SequentialTradingEnvSLTP, SequentialTradingEnv
 from jaxtrade.envs.config import TradingEnvConfig
 from jaxtrade.envs.onestep import OneStepTradingEnv, OneStepTradingEnvConfig
 from jaxtrade.envs.sequential import SequentialTradingEnv, SequentialTradingEnvConfig
+from jaxtrade.hints import did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +42,7 @@ def find(name: str) -> Entry:
       ValueError: for an unknown name, with the nearest known one.
     """
     if name not in REGISTRY:
-        near = difflib.get_close_matches(name, REGISTRY, n=1)
-        hint = f" did you mean {near[0]!r}?" if near else ""
+        hint = f" {did_you_mean(name, REGISTRY)}".rstrip()
         raise ValueError(f"make: unknown environment {name!r};{hint} Known: {', '.join(REGISTRY)}.")
     return REGISTRY[name]
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from jaxtrade.envs.config import TradingEnvConfig, is_number
-from jaxtrade.market.frame import NS_PER_MINUTE, format_time, instant
+from jaxtrade.market.frame import format_time, instant
 from jaxtrade.market.market import Market
 from jaxtrade.wrappers.joining import Spans
 
@@ -100,7 +100,7 @@ class StartRange:
           market: host market. spans: what of it is which market.
           strict: a market that has no such bar is an error; else it is used whole.
         """
-        times = np.asarray(market.open_minute, np.int64) * NS_PER_MINUTE
+        times = market.bar_time
         rows = []
         places = zip(spans.begin, spans.first, spans.last, strict=True)
         for k, (begin, first, last) in enumerate(places):
