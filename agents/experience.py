@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from agents import rollout, segments
+from agents.gradients import by_parts
 from agents.networks import ACCOUNT_STATE, BAR
 
 Array = jax.Array
@@ -79,6 +80,11 @@ class Steps:
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), inputs)
         return learner.apply(network_params, flat, params)
 
+    def parts(self, lanes: int) -> int:
+        """In how many parts `outputs` of a minibatch of ``lanes`` is best asked for."""
+        del lanes
+        return 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Segments:
@@ -108,7 +114,12 @@ class Segments:
         first_row = jax.tree.map(lambda x: x[0], draws)
         lanes, moved = self._moved(learner.env, lanes, first_row, params, update)
         first = lanes.state.bar
-        embedding = jnp.moveaxis(self._embed(learner, network_params, first, params), 1, 0)
+        embedding = by_parts(
+            lambda part: self._embed(learner, network_params, part[0], params),
+            first[None],
+            self.parts(first.shape[0]),
+        )
+        embedding = jnp.moveaxis(embedding.reshape(-1, *embedding.shape[2:]), 1, 0)
 
         def act(observation: Any, embedded: Array) -> tuple[Array, Array]:
             account = observation[ACCOUNT_STATE]
@@ -142,6 +153,10 @@ class Segments:
         account = inputs[ACCOUNT_STATE]
         account = account.reshape(-1, account.shape[-1])
         return learner.outputs(network_params, embedding, account, method="decide")
+
+    def parts(self, lanes: int) -> int:
+        """In how many parts `outputs` of a minibatch of ``lanes`` is best asked for."""
+        return self.plan.parts(lanes)
 
     def _embed(self, learner: Any, network_params: Any, first: Array, params: Any) -> Array:
         """[N, S + 1, H] of the stretches that begin at bars ``first`` [N]."""

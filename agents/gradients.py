@@ -46,6 +46,23 @@ def descend(
     return following, states, (value, gradient_norm(gradients), wanted)
 
 
+def by_parts(function: Callable[[Any], Any], batch: Any, parts: int) -> Any:
+    """``function`` of equal parts of a batch, one after another; results stacked, [parts, ...].
+
+    What one part needs at once is all that is in memory, or in a cache.
+
+    Args:
+      batch: pytree [S, N, ...], cut along N.
+    """
+
+    def cut(x: Array) -> Array:
+        return jnp.moveaxis(x.reshape(x.shape[0], parts, -1, *x.shape[2:]), 1, 0)
+
+    if parts == 1:
+        return jax.tree.map(lambda x: x[None], function(batch))
+    return jax.lax.map(function, jax.tree.map(cut, batch))
+
+
 def iterate(
     step: Callable[[Any, tuple[Array, Array]], tuple[Any, Any]],
     carry: Any,

@@ -12,6 +12,7 @@ from flax import struct
 
 from agents import losses, rollout, segments
 from agents.experience import Experience, Segments, Steps
+from agents.gradients import by_parts
 from agents.learner import (
     Learner,
     LearnerConfig,
@@ -227,29 +228,33 @@ class PPO(Learner):
             samples = jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), samples)
         count = config._shuffled
 
-        def loss(network: Any, minibatch: Any) -> tuple[Array, losses.LossTerms]:
-            inputs, *rest = minibatch
-            action, log_probability, advantage, target = (x.reshape(-1) for x in rest)
-            if config.normalize_advantages:
-                advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        def loss(network: Any, part: Any) -> tuple[Array, losses.LossTerms]:
+            inputs, *rest = part
             logits, value = self.view.outputs(self, network, inputs, params)
             terms = losses.ppo_loss(
                 logits,
                 value,
-                action,
-                log_probability,
-                advantage,
-                target,
+                *(x.reshape(-1) for x in rest),
                 clip_range=config.clip_range,
                 value_coefficient=config.value_coefficient,
                 entropy_coefficient=config.entropy_coefficient,
             )
             return terms.loss, terms
 
+        def gradient_of(network: Any, minibatch: Any) -> tuple[losses.LossTerms, Any]:
+            if config.normalize_advantages:
+                minibatch = (*minibatch[:3], _standardised(minibatch[3]), minibatch[4])
+            parts = self.view.parts(minibatch[1].shape[1])
+            gradient, terms = by_parts(
+                lambda part: jax.grad(loss, has_aux=True)(network, part), minibatch, parts
+            )
+            mean = jax.tree.map(lambda x: x.mean(0), (terms, gradient))
+            return mean[0]._replace(ratio_deviation=terms.ratio_deviation.max()), mean[1]
+
         def step(carry: Any, places: Array) -> tuple[Any, Any]:
             network, optimizer_state = carry
             minibatch = jax.tree.map(lambda x: jnp.take(x, places, axis=1), samples)
-            (_, terms), gradient = jax.value_and_grad(loss, has_aux=True)(network, minibatch)
+            terms, gradient = gradient_of(network, minibatch)
             norm = gradient_norm(gradient)
             change, optimizer_state = optimizer.update(gradient, optimizer_state)
             return (optax.apply_updates(network, change), optimizer_state), (terms, norm)
@@ -287,6 +292,11 @@ def _scaled_rewards(
     deviation = jnp.sqrt(square_sum / count)
     reward = jnp.clip(batch.reward / jnp.maximum(deviation, 1e-8), -10, 10)
     return ReturnScale(discounted, square_sum, count), reward
+
+
+def _standardised(advantage: Array) -> Array:
+    """Mean 0 and deviation 1 over all samples of a minibatch."""
+    return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
 
 
 def _explained(target: Array, value: Array) -> dict[str, Array]:

@@ -19,6 +19,12 @@ import numpy as np
 Array = jax.Array
 
 
+# Rows of a time frame that are encoded at once. On a CPU the layers' outputs (some 400 bytes a row)
+# have to stay in its cache, which is three times faster. Elsewhere only memory counts.
+_ROWS_AT_ONCE = {"cpu": 6_144}
+_ROWS_IN_MEMORY = 1 << 20
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """How much of every time frame a stretch of bars needs; static and hashable.
@@ -55,6 +61,13 @@ class Plan:
         newest = np.asarray(market.newest)
         newer = (newest[steps:] - newest[:-steps]).max(axis=0)
         return cls(steps, reach, tuple(int(rows) for rows in newer))
+
+    def parts(self, lanes: int) -> int:
+        """The fewest equal parts of ``lanes`` stretches that are small enough to encode at once."""
+        most = _ROWS_AT_ONCE.get(jax.default_backend(), _ROWS_IN_MEMORY)
+        rows = lanes * (self.reach + max(self.newer) + 1)
+        fitting = (n for n in range(1, lanes + 1) if lanes % n == 0 and rows <= n * most)
+        return next(fitting, lanes)
 
 
 class Segment(NamedTuple):
