@@ -170,10 +170,10 @@ class Segments:
         market, steps = params.market, self.plan.steps
         turn = (update + jnp.arange(draws.cash.shape[0])) % self.restart_updates == 0
         due = turn | (lanes.state.bar > market.last - steps)
-        room = dataclasses.replace(market, last=market.last - steps + 1)
-        fresh = jax.vmap(env.fresh_state, in_axes=(0, 0, None))(
-            draws.start, draws.cash, params.replace(market=room)
-        )
+        # Starts that have the steps of one rollout before them.
+        room = dataclasses.replace(market, last=market.last - steps)
+        some = params.replace(market=room, max_steps_in_episode=jnp.zeros((), jnp.int32))
+        fresh = jax.vmap(env.fresh_state, in_axes=(0, 0, None))(draws.start, draws.cash, some)
         ended = due & (lanes.state.time > 0)
         total = jnp.where(ended, lanes.episode_return, 0)
         state = jax.tree.map(

@@ -188,7 +188,7 @@ class GRPO(Learner):
           members all got the same return; they teach nothing).
         """
         key, key_draws, key_shuffle = jax.random.split(state.key, 3)
-        params = normalised(state.normalizer, params)
+        params = normalised(state.normalizer, params, config.precision)
         reference = _reference(state, config)
         draws = groups.Draws.of(key_draws, config.rollout_steps, config.groups, config.group_size)
 

@@ -19,12 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from agents.encoders import CausalConvolution, LinearRecurrence, orthogonal
 from jaxtrade.market.windows import windows as windows_of
 
 Array = jax.Array
 Observation = Mapping[str, Array]
 
-ENCODERS = ("mlp", "conv")
+# Encoders that share work between neighbouring bars.
+SHARING = ("conv", "recurrent")
+ENCODERS = ("mlp", *SHARING)
+PRECISIONS = ("float32", "bfloat16")
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "tanh": jnp.tanh}
 
 # Normalised features beyond this many deviations say nothing more, but would dominate a layer.
@@ -102,15 +106,18 @@ class Normalizer:
             for key, part in observation.items()
         }
 
-    def market(self, market: Any) -> Any:
+    def market(self, market: Any, precision: str = "float32") -> Any:
         """The device market with normalised tables: its windows need no further work.
 
         Gives the same numbers as normalising each window, once per table row instead.
+
+        Args:
+          precision: of the tables, one of `PRECISIONS`; half the bytes for half the digits.
         """
         if not self.mean:
             return market
         tables = tuple(
-            self._apply(key, table)
+            self._apply(key, table).astype(precision)
             for key, table in zip(market.spec.keys, market.features, strict=True)
         )
         return market.__class__(**{**_fields(market), "features": tables})
@@ -128,75 +135,6 @@ def account_features(account_state: Array) -> Array:
     return jnp.sign(account_state) * jnp.log1p(jnp.abs(account_state))
 
 
-def orthogonal(gain: float) -> Callable[..., Array]:
-    """Initializer: a random matrix with orthogonal rows or columns, times ``gain``.
-
-    The polar factor of a Gaussian matrix (uniform over orthogonal matrices, like the factor Q of
-    its QR decomposition), by Newton-Schulz iteration: matrix products alone. Several batched QR
-    decompositions in one program, which is what seeds under `vmap` would ask for, can hang on a CPU
-    with few cores (seen with jaxlib 0.10.2).
-    """
-
-    def init(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
-        rows, columns = shape
-        x = jax.random.normal(key, (max(shape), min(shape)), dtype)
-        # The iteration converges for singular values in (0, sqrt(3)); this bounds them by about 1.
-        x = x / (math.sqrt(rows) + math.sqrt(columns))
-
-        def step(_: Array, x: Array) -> Array:
-            gram = jnp.matmul(x.T, x, precision="highest")
-            return 1.5 * x - 0.5 * jnp.matmul(x, gram, precision="highest")
-
-        # Small singular values grow by half in a step: 40 steps lift 1e-6 to 1.
-        x = jax.lax.fori_loop(0, 40, step, x)
-        return gain * (x if rows >= columns else x.T)
-
-    return init
-
-
-def reach_of(layers: int, width: int, growth: int) -> int:
-    """Rows before the newest that an output of `CausalConvolution` depends on."""
-    return sum((width - 1) * growth**layer for layer in range(layers))
-
-
-class CausalConvolution(nn.Module):
-    """Dilated causal convolutions over rows; each layer is a product with ``width`` shifted rows.
-
-    Only rows that the outputs wanted depend on are computed. Neighbouring outputs share what they
-    have in common, so that encoding a stretch of n bars costs far less than n windows.
-
-    Attributes:
-      channels: output channels of each layer. width: taps per layer.
-      growth: dilations are growth**layer.
-    """
-
-    channels: tuple[int, ...]
-    width: int
-    growth: int
-    activation: Callable[[Array], Array]
-
-    @nn.compact
-    def __call__(self, x: Array, rows: int = 1) -> Array:
-        """Outputs of the newest ``rows`` rows: [B, W, F] -> [B, rows, channels[-1]].
-
-        Rows before the first count as zero.
-        """
-        needed = rows + reach_of(len(self.channels), self.width, self.growth)
-        missing = max(needed - x.shape[-2], 0)
-        x = x[..., max(x.shape[-2] - needed, 0) :, :]
-        x = jnp.concatenate([jnp.zeros((*x.shape[:-2], missing, x.shape[-1]), x.dtype), x], axis=-2)
-        for layer, channels in enumerate(self.channels):
-            step = self.growth**layer
-            left = x.shape[-2] - (self.width - 1) * step
-            shape = (self.width * x.shape[-1], channels)
-            kernel = self.param(f"kernel_{layer}", orthogonal(math.sqrt(2)), shape)
-            bias = self.param(f"bias_{layer}", nn.initializers.zeros, (channels,))
-            # One product over all taps side by side: on a CPU twice as fast as one product per tap.
-            taps = [x[..., tap * step : tap * step + left, :] for tap in range(self.width)]
-            x = self.activation(jnp.concatenate(taps, axis=-1) @ kernel + bias)
-        return x
-
-
 class ActorCritic(nn.Module):
     """A shared torso with a head for discrete actions and one for the value.
 
@@ -204,9 +142,11 @@ class ActorCritic(nn.Module):
       num_actions: A.
       hidden_sizes: widths of the torso, at least one; the first layer is split into a market and
         an account part.
-      encoder: "mlp" flattens every window, "conv" runs `CausalConvolution` per time frame.
+      encoder: "mlp" flattens every window; "conv" runs a `CausalConvolution` per time frame,
+        "recurrent" a `LinearRecurrence`.
       activation: "relu" or "tanh".
-      channels, width, growth: of the convolutions.
+      channels: of both encoders. width, growth: of the convolutions. memory: of the recurrences.
+      precision: in which the market's part is computed; everything after it is float32.
     """
 
     num_actions: int
@@ -216,17 +156,19 @@ class ActorCritic(nn.Module):
     channels: tuple[int, ...] = (32, 32, 32)
     width: int = 3
     growth: int = 2
+    memory: int = 16
+    precision: str = "float32"
 
     @property
     def reach(self) -> int:
-        """Rows before the newest that the convolutions look at."""
-        return reach_of(len(self.channels), self.width, self.growth)
+        """Rows before the newest that an encoder which shares work along time looks at."""
+        return self._encoder().reach
 
     def setup(self) -> None:
         """Create the layers."""
         first, *rest = self.hidden_sizes
         hidden = orthogonal(math.sqrt(2))
-        self.market_layer = nn.Dense(first, kernel_init=hidden)
+        self.market_layer = nn.Dense(first, kernel_init=hidden, dtype=self.precision)
         self.account_layer = nn.Dense(first, use_bias=False, kernel_init=hidden)
         self.torso = [nn.Dense(size, kernel_init=hidden) for size in rest]
         # Nearly equal probabilities at first: the first rollouts explore.
@@ -242,40 +184,42 @@ class ActorCritic(nn.Module):
         """The market's part of the first layer; a function of the bars alone.
 
         Args:
-          observation: window key -> [B, W, F]; or, to encode S consecutive bars at once ("conv"
-            only), rows [B, reach + L, F] that all of them look at.
+          observation: window key -> [B, W, F]; or, to encode S consecutive bars at once (not
+            "mlp"), rows [B, reach + L, F] that all of them look at.
           places: window key -> int32 [B, S], which of the newest L rows is the newest visible one
             at each of the bars.
 
-        Returns: [B, H], of several bars [B, S, H].
+        Returns: float32 [B, H], of several bars [B, S, H].
         """
         # Sorted, because dictionaries leave `jit` and `vmap` sorted: the order is that of the keys
         # wherever the observation was built.
-        parts = {key: observation[key] for key in sorted(observation) if key != ACCOUNT_STATE}
+        parts = {
+            key: observation[key].astype(self.precision)
+            for key in sorted(observation)
+            if key != ACCOUNT_STATE
+        }
         if not parts:
             shape = observation[ACCOUNT_STATE].shape[:-1]
-            return self.market_layer(jnp.zeros((*shape, 1)))
+            return self.market_layer(jnp.zeros((*shape, 1))).astype(jnp.float32)
         if self.encoder == "mlp":
-            flat = [part.reshape(*part.shape[:-2], -1) for part in parts.values()]
-            return self.market_layer(jnp.concatenate(flat, axis=-1))
-        encoded = []
-        for i, (key, part) in enumerate(parts.items()):
-            if places is None:
-                encoded.append(self._convolution(i)(part)[..., 0, :])
-            else:
-                rows = self._convolution(i)(part, rows=part.shape[-2] - self.reach)
+            encoded = [part.reshape(*part.shape[:-2], -1) for part in parts.values()]
+        elif places is None:
+            encoded = [self._encoder(i)(part)[..., 0, :] for i, part in enumerate(parts.values())]
+        else:
+            encoded = []
+            for i, (key, part) in enumerate(parts.items()):
+                rows = self._encoder(i)(part, rows=part.shape[-2] - self.reach)
                 encoded.append(jnp.take_along_axis(rows, places[key][..., None], axis=-2))
-        return self.market_layer(jnp.concatenate(encoded, axis=-1))
+        return self.market_layer(jnp.concatenate(encoded, axis=-1)).astype(jnp.float32)
 
-    def _convolution(self, i: int) -> CausalConvolution:
-        """Encoder of the i-th window, in the order of the keys."""
-        return CausalConvolution(
-            self.channels,
-            self.width,
-            self.growth,
-            ACTIVATIONS[self.activation],
-            name=f"convolution_{i}",
-        )
+    def _encoder(self, window: int | None = None) -> CausalConvolution | LinearRecurrence:
+        """Encoder of one window, numbered in the order of the keys; None = none in particular."""
+        activation = ACTIVATIONS[self.activation]
+        # Without a parent it is no part of this network: only its shape is asked for.
+        placed = {"parent": None} if window is None else {"name": f"{self.encoder}_{window}"}
+        if self.encoder == "recurrent":
+            return LinearRecurrence(self.channels, self.memory, activation, **placed)
+        return CausalConvolution(self.channels, self.width, self.growth, activation, **placed)
 
     def decide(self, embedding: Array, account_state: Array) -> tuple[Array, Array]:
         """Logits [B, A] and value [B] from the embedding [B, H] and account state [B, P]."""

@@ -174,7 +174,7 @@ class ReplayLearner(Learner):
           ``loss_*`` sums over ``minibatches`` gradient steps.
         """
         key, key_draws, key_learn = jax.random.split(state.key, 3)
-        params = normalised(state.normalizer, params)
+        params = normalised(state.normalizer, params, config.precision)
         draws = rollout.Draws.of(key_draws, (config.rollout_steps, config.num_envs))
         act, choose = self._behaviour(state, config, params)
         lanes, batch, metrics = rollout.collect(self.env, state.lanes, draws, params, act, choose)

@@ -205,7 +205,8 @@ def measure(
       finished: bool [...], whether an episode is to be counted.
       weight: [...] how much each lane counts; 0 = it is over and leaves no trace.
 
-    Returns: ``steps``, ``episodes``, ``return_sum``, ``return_square_sum`` (of finished episodes),
+    Returns: ``steps``, ``reward_sum``, ``episodes``, ``return_sum``, ``return_square_sum`` (of
+      finished episodes),
       ``equity_ratio_sum`` (final over initial equity of them), ``ruins``, ``truncations``,
       ``trades`` (positions opened), ``cost`` and ``turnover`` (fractions of initial equity),
       ``exposure_sum``, ``drawdown_max`` (positive). What an environment does not record is left
@@ -221,6 +222,7 @@ def measure(
         "episodes": finished.sum(dtype=jnp.int32),
         "ruins": terminated.sum(dtype=jnp.int32),
         "truncations": (truncated & taken & ~terminated).sum(dtype=jnp.int32),
+        "reward_sum": jnp.where(taken, counted * reward, 0).sum(),
         "return_sum": jnp.where(finished, counted * total, 0).sum(),
         "return_square_sum": jnp.where(finished, counted * jnp.square(total), 0).sum(),
     }

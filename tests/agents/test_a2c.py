@@ -115,5 +115,5 @@ def test_more_than_one_step_is_refused() -> None:
     with pytest.raises(ValueError, match=r"epochs: must be 1 in A2C, was 3.*minibatches"):
         a2c.A2CConfig(epochs=3, minibatches=2).check()
     a2c.A2CConfig().check()
-    with pytest.raises(ValueError, match='encoder: must be "conv"'):
+    with pytest.raises(ValueError, match="encoder: must be one of"):
         a2c.A2CConfig(rollout="segments").check()

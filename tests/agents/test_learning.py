@@ -113,8 +113,13 @@ REPLAY = {
     "gradient_steps": 8,
     "target_rate": 0.05,
 }
+PPO = ppo.PPOConfig(**SMALL, rollout_steps=32, minibatches=2)
+STRETCHES = {"channels": (16,), "width": 1, "memory": 1, "rollout": "segments"}
 SUBJECTS = {
-    "ppo": Subject(ppo.PPO, ppo.PPOConfig(**SMALL, rollout_steps=32, minibatches=2), 4),
+    "ppo": Subject(ppo.PPO, PPO, 4),
+    "ppo, stretches": Subject(ppo.PPO, PPO.replace(encoder="conv", **STRETCHES), 4),
+    "ppo, recurrent": Subject(ppo.PPO, PPO.replace(encoder="recurrent", **STRETCHES), 4),
+    "ppo, bfloat16": Subject(ppo.PPO, PPO.replace(precision="bfloat16"), 4),
     "a2c": Subject(ppo.PPO, a2c.A2CConfig(**{**SMALL, "learning_rate": 1e-2}, rollout_steps=32), 6),
     "dqn": Subject(dqn.DQN, dqn.DQNConfig(**REPLAY, exploration_steps=10_000), 10),
     "sac": Subject(sac.SAC, sac.SACConfig(**REPLAY), 10),
@@ -204,6 +209,27 @@ def test_a_signal_is_found_and_its_absence_too(
     markets: Markets, best: float, at_random: tuple[float, float], name: str
 ) -> None:
     check(markets, SUBJECTS[name], best, at_random)
+
+
+@pytest.mark.slow
+def test_stretches_and_steps_learn_equally_fast(markets: Markets) -> None:
+    env, (train, _) = markets.env, markets.planted
+    curves = []
+    for view in ("steps", "segments"):
+        config = PPO.replace(encoder="conv", **{**STRETCHES, "rollout": view})
+        learner = ppo.PPO.create(env, config)
+        keys = jax.vmap(jax.random.key)(jnp.arange(2 * SEEDS))
+        params, traced = env.params(train), config.traced()
+        state = learning.start(learner, keys, traced, params, Normalizer.fit(train))
+        _, metrics = learning.train_chunk(state, traced, params, learner=learner, length=40)
+        # Reward per step: both count the same steps, though episodes end elsewhere.
+        growth = np.asarray(metrics["reward_sum"] / metrics["steps"])
+        curves.append(growth.reshape(8, 5, -1).mean(1))  # [8, K]
+    steps, stretches = curves
+    noise = np.sqrt((steps.var(1, ddof=1) + stretches.var(1, ddof=1)) / (2 * SEEDS))
+    assert (np.abs(steps.mean(1) - stretches.mean(1)) < 4 * noise).all()
+    # The test can fail: what is learnt is far above the noise.
+    assert (steps.mean(1)[-1] - steps.mean(1)[0]) > 20 * noise[0]
 
 
 @pytest.mark.slow

@@ -10,18 +10,17 @@ import numpy as np
 import pytest
 
 from agents.networks import (
+    ENCODERS,
     ActorCritic,
-    CausalConvolution,
     Normalizer,
     count_parameters,
     expand,
-    orthogonal,
 )
 from jaxtrade import SequentialTradingEnv
 from tests.agents.conftest import Small, config
 
 
-@pytest.mark.parametrize("encoder", ["mlp", "conv"])
+@pytest.mark.parametrize("encoder", ENCODERS)
 def test_index_and_dict_observations_give_the_same_numbers(small: Small, encoder: str) -> None:
     states = jax.vmap(small.env.fresh_state, in_axes=(0, 0, None))(
         jnp.arange(7, dtype=jnp.uint32) * 1000, jnp.linspace(0, 0.9, 7), small.params
@@ -92,7 +91,7 @@ def test_normalised_features_have_unit_spread_and_constant_columns_vanish(small:
     assert np.abs(rows).max() <= 8
 
 
-@pytest.mark.parametrize("encoder", ["mlp", "conv"])
+@pytest.mark.parametrize("encoder", ENCODERS)
 def test_the_order_in_which_windows_are_given_means_nothing(small: Small, encoder: str) -> None:
     observation = expand(
         {"bar": jnp.array([60]), "account_state": jnp.ones((1, 6))}, small.params.market
@@ -104,34 +103,6 @@ def test_the_order_in_which_windows_are_given_means_nothing(small: Small, encode
     np.testing.assert_array_equal(
         network.apply(params, turned)[0], network.apply(params, observation)[0]
     )
-
-
-@pytest.mark.parametrize("rows", [1, 4, 9, 20])
-def test_the_convolution_is_a_padded_dilated_convolution(rows: int) -> None:
-    x = jax.random.normal(jax.random.key(1), (5, rows, 3))
-    layer = CausalConvolution((4, 2), 3, 3, jnp.tanh)
-    params = layer.init(jax.random.key(0), x)
-    out = layer.apply(params, x)
-    values = np.asarray(x, np.float64)
-    for i, dilation in enumerate((1, 3)):
-        kernel = np.asarray(params["params"][f"kernel_{i}"], np.float64)
-        taps = kernel.reshape(3, values.shape[-1], -1)
-        padded = np.concatenate([np.zeros((5, 2 * dilation, values.shape[-1])), values], axis=1)
-        shifted = [padded[:, j * dilation : j * dilation + rows] @ taps[j] for j in range(3)]
-        values = np.tanh(sum(shifted))
-        if i == 0:  # rows before the window stay zero through the layers
-            first = values
-    assert first.shape == (5, rows, 4)
-    np.testing.assert_allclose(out[:, 0], values[:, -1], atol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(40, 40), (3, 50), (50, 3), (1, 4)])
-def test_the_initializer_is_orthogonal_also_for_many_seeds_at_once(shape: tuple[int, int]) -> None:
-    keys = jax.random.split(jax.random.key(0), 4)
-    made = jax.jit(jax.vmap(lambda key: orthogonal(2.0)(key, shape)))(keys)
-    for matrix in np.asarray(made):
-        small = matrix.T @ matrix if shape[0] >= shape[1] else matrix @ matrix.T
-        np.testing.assert_allclose(small, 4 * np.eye(min(shape)), atol=1e-4)
 
 
 def test_the_default_network_of_the_four_frames_has_its_stated_size() -> None:
