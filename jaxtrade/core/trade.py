@@ -191,10 +191,11 @@ def apply(
       account, order: leaves [...].
       blocked: bool [...]; True refuses the whole order.
     """
-    closing = fence(jnp.where(blocked, 0, order.closing), terms)
+    asked = fence(order.closing, terms)
+    closing = jnp.where(blocked, 0, asked)
     reduced, off, off_price = reduce(account, closing, order.price, order.base, costs, terms)
     reduced = dataclasses.replace(reduced, cash=fence(reduced.cash, terms))
-    wanted = order.opening + order.opening_per_cash * jnp.maximum(reduced.cash, 0)
+    wanted = fence(order.opening + order.opening_per_cash * jnp.maximum(reduced.cash, 0), terms)
     paid = affordable(reduced.cash, wanted, order.price, costs, terms) & ~blocked
     opening = fence(jnp.where(paid, wanted, 0), terms)
     grown, on = add(reduced, opening, order.price, order.base, costs, terms)
@@ -207,7 +208,7 @@ def apply(
         stop_price=jnp.where(opened, order.stop_price, grown.stop_price),
         target_price=jnp.where(opened, order.target_price, grown.target_price),
     )
-    refused = ((wanted != 0) & ~paid) | ((order.closing != 0) & blocked)
+    refused = ((wanted != 0) & ~paid) | ((asked != 0) & blocked)
     event = (
         CLOSED * closed
         + OPENED * opened
