@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from agents import processes
 from agents.learner import LearnerConfig
 from jaxtrade.bundle import describe_features, hash_of, versions
 from jaxtrade.files import atomic_write
@@ -85,6 +86,9 @@ def git_commit() -> str:
 class Checkpoints:
     """Saved states of one run in one folder; use as a context manager.
 
+    A state may lie on several devices and, where all processes see the folder and call this alike,
+    in several processes. It is restored onto those of the state it is to be like.
+
     Args:
       directory: folder of the checkpoints, created when missing.
       manifest: of this run (`manifest_of`); compared with the one in the folder, written when
@@ -108,7 +112,8 @@ class Checkpoints:
             _compare(path, _read(path), described)
         else:
             self.directory.mkdir(parents=True, exist_ok=True)
-            write_json(path, described)
+            if processes.is_first():
+                write_json(path, described)
         logging.getLogger("absl").setLevel(logging.ERROR)
         options = ocp.CheckpointManagerOptions(max_to_keep=keep)
         self._ocp = ocp

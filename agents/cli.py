@@ -6,10 +6,11 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agents import processes
 from agents.algorithms import ALGORITHMS, find
 
 SUCCESS, USAGE, INTERRUPTED = 0, 2, 130
@@ -27,6 +28,8 @@ algorithms:
 environments (--env NAME; default {default}, for grpo {grouped}):
   {envs}
 
+several processes: --coordinator HOST:PORT --processes N --process-index I
+
 `jaxtrade train ALGORITHM --help` lists every option of an algorithm and of its environment.
 
 example: jaxtrade train ppo --frame btc.csv.gz --time-frames 1min 5min 15min 1hour \\
@@ -37,7 +40,7 @@ ENVIRONMENTS = ("SequentialTradingEnv", "SequentialTradingEnvSLTP", "OneStepTrad
 
 def train(argv: Sequence[str]) -> int:
     """Train a policy and write a run folder with bundle, metrics and report."""
-    words = list(argv)
+    words = processes.take(argv)  # joins the others before anything is imported
     named = bool(words) and words[0] in ALGORITHMS
     algorithm = words.pop(0) if named else None
     options = {word.partition("=")[0] for word in words}
@@ -47,24 +50,43 @@ def train(argv: Sequence[str]) -> int:
         asked = bool(words) and words[0] in ("--help", "-h")
         print(_train_help(), file=sys.stdout if asked else sys.stderr)
         return SUCCESS if asked else USAGE
-    from agents import flags, settings
+    from agents.flags import take_option
 
-    resumed, words = flags.take_option(words, "resume", "run folder to continue")
+    resumed, words = take_option(words, "resume", "run folder to continue")
     if resumed is not None:
         return _resume(Path(resumed), words)
+    about = "Train a policy with {algorithm} in {env}; --resume FOLDER continues a run."
+    return _train(read_settings(words, algorithm, "train", about))
+
+
+def read_settings(
+    words: Sequence[str],
+    algorithm: str | None,
+    command: str,
+    about: str,
+    defaults: Mapping[str, Any] | None = None,
+) -> Any:
+    """`Settings` from --config, --env and a flag for every other field.
+
+    Args:
+      algorithm: None where --config names it. about: what ``jaxtrade {command}`` does, may name
+        ``{algorithm}`` and ``{env}``. defaults: in the place of those of `RunSettings`.
+    """
+    from agents import flags, settings
+
     config, words = flags.take_option(words, "config", "settings as .json or .toml")
     env, words = flags.take_option(words, "env", "environment")
     values = {} if config is None else settings.read_config(config)
+    values["run"] = {**(defaults or {}), **values.get("run", {})}
     base = settings.Settings.from_dict(values, algorithm, env)
-    given = flags.parse_flags(
+    return flags.parse_flags(
         words,
         base,
-        f"jaxtrade train {base.algorithm}",
-        f"Train a policy with {base.algorithm} in {base.env}; --env NAME chooses another of "
+        f"jaxtrade {command} {base.algorithm}",
+        f"{about.format(algorithm=base.algorithm, env=base.env)} --env NAME chooses another of "
         f"{', '.join(ENVIRONMENTS)}. --config FILE (.json or .toml, for example a run's "
-        "config.json) gives defaults for every option; --resume FOLDER continues a run.",
+        "config.json) gives defaults for every option.",
     )
-    return _train(given)
 
 
 def _train_help() -> str:
@@ -106,10 +128,13 @@ def _train(settings: Any, resume: Path | None = None, console: Any = None) -> in
         with progress.notes():
             prepared = training.prepare(settings)
         folder = training.open_folder(settings) if resume is None else resume
-        progress.say(_about(prepared, folder))
+        if processes.is_first():
+            progress.say(_about(prepared, folder))
         finished = training.train(
             prepared, folder, progress.report, progress.say, resume=resume is not None
         )
+    if not processes.is_first():
+        return INTERRUPTED if finished.interrupted else SUCCESS
     if finished.interrupted:
         progress.say(f"stopped and saved; continue with: jaxtrade train --resume {folder}")
         return INTERRUPTED
@@ -158,20 +183,25 @@ def _actions(env: Any) -> str:
 
 def _finish(prepared: Any, finished: Any, folder: Path, progress: Any) -> str:
     from agents import results
-    from agents.comparison import caveat, print_table
-    from jaxtrade.report.tearsheet import judge
 
     begin = time.perf_counter()
     found = results.finish(prepared, finished, folder)
-    test = results.describe_range(prepared.ranges.test)
-    title = f"held out: {test['first_decision']} to {test['end']} UTC, the same costs for all"
-    print_table(found.comparison, title, progress.console)
-    verdict = judge(found.comparison.report_rows(), found.comparison.days, found.subject)
-    progress.console.print(verdict.text, highlight=False)
-    progress.console.print(caveat(found.comparison.days), style="italic", highlight=False)
-    seconds = time.perf_counter() - begin
+    print_held_out(found.comparison, found.subject, prepared.ranges.test, progress.console)
     names = f"{results.BUNDLE}, {results.METRICS} and {results.REPORT}"
-    return f"evaluated in {seconds:.0f} s; wrote {names} to {folder}"
+    return f"evaluated in {time.perf_counter() - begin:.0f} s; wrote {names} to {folder}"
+
+
+def print_held_out(comparison: Any, subject: str, test: Any, console: Any) -> None:
+    """Print what came out on the held-out range, and how little it can show."""
+    from agents.comparison import caveat, print_table
+    from agents.results import describe_range
+    from jaxtrade.report.tearsheet import judge
+
+    found = describe_range(test)
+    title = f"held out: {found['first_decision']} to {found['end']} UTC, the same costs for all"
+    print_table(comparison, title, console)
+    console.print(judge(comparison.report_rows(), comparison.days, subject).text, highlight=False)
+    console.print(caveat(comparison.days), style="italic", highlight=False)
 
 
 def evaluate(argv: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from agents import members
 from agents.networks import ACCOUNT_STATE, ActorCritic
 from agents.sac import deterministic
 from jaxtrade import baselines
@@ -120,6 +121,7 @@ def run(
     *,
     market: Any = None,
     draws: Any = None,
+    params: Any = None,
 ) -> list[Record]:
     """Records of one episode from the first to the last bar of a range, one per policy.
 
@@ -128,6 +130,8 @@ def run(
       variables: pytree whose leaves have a leading axis [K], or None for one policy (K = 1).
       market: host market of the range; None = the environment's.
       draws: [K, T] or [T] uniform draws given to the policy (random ones read them); None = 0.5.
+      params: float64 parameters over ``market``, whose numbers may have an axis [K] where each
+        policy has its own (`agents.members`); None = the environment's.
 
     Returns: K records in the layout of `jaxtrade.trace`, float64 money, cut at the first done.
     """
@@ -144,19 +148,28 @@ def run(
         )
     draws = np.broadcast_to(draws, (count, length)).astype(np.float32)
     with jax.enable_x64(True):
-        params = env.params(market, dtype=np.float64)
+        if params is None:
+            params = env.params(market, dtype=np.float64)
+        members.check(count, params)
         # The whole range is one episode, whatever the length of the training episodes.
         params = params.replace(max_steps_in_episode=jnp.asarray(length, jnp.int32))
         rows = _run(env, choose, variables, params, draws)
         rows = jax.tree.map(np.asarray, rows)
-    return [joined(env, market, jax.tree.map(lambda x, k=k: x[k], rows)) for k in range(count)]
+    leverage = np.broadcast_to(np.asarray(params.leverage), count)
+    return [
+        {
+            **joined(env, market, jax.tree.map(lambda x, k=k: x[k], rows)),
+            "leverage": leverage[k],
+        }
+        for k in range(count)
+    ]
 
 
 @partial(jax.jit, static_argnames=("env", "choose"))
 def _run(env: Any, choose: Chooser, variables: Any, params: Any, draws: Array) -> Any:
     """Rows of every policy, [K, ...]."""
 
-    def one(variables: Any, draws: Array) -> Any:
+    def one(variables: Any, draws: Array, params: Any) -> Any:
         def decide(state: Any, draw: Array) -> Array:
             observation = windows(params.market, state.bar)
             observation[ACCOUNT_STATE] = env.account_state(state, params)
@@ -168,9 +181,10 @@ def _run(env: Any, choose: Chooser, variables: Any, params: Any, draws: Array) -
         return first, rows, steps
 
     if draws.shape[0] == 1:  # an exported policy cannot be vmapped
-        alone = one(jax.tree.map(lambda x: x[0], variables), draws[0])
+        first = jax.tree.map(lambda x: x[0], variables)
+        alone = one(first, draws[0], members.select(params, 0))
         return jax.tree.map(lambda x: x[None], alone)
-    return jax.vmap(one)(variables, draws)
+    return jax.vmap(one, in_axes=(0, 0, members.axes(params)))(variables, draws, params)
 
 
 def hold_record(record: Record) -> Record:

@@ -12,8 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.sharding import PartitionSpec
 
 from agents import gradients, groups, losses
+from agents.devices import ALIKE, LANES, averaged, mean_over, merged
 from agents.learner import (
     Learner,
     LearnerConfig,
@@ -134,7 +136,12 @@ class GRPO(Learner):
 
     Members of a group must see the same besides their accounts, as in every trading environment:
     it is encoded once per group.
+
+    Attributes:
+      axis: of the devices that share the groups (`agents.devices`); None = alone.
     """
+
+    axis: str | None = None
 
     @classmethod
     def create(cls, env: Any, config: GRPOConfig) -> GRPO:
@@ -178,19 +185,33 @@ class GRPO(Learner):
             update=jnp.zeros((), jnp.int32),
         )
 
+    def draws(self, state: GRPOState, config: GRPOConfig) -> groups.Draws:
+        """What the groups draw in the next update."""
+        key = jax.random.split(state.key, 3)[1]
+        return groups.Draws.of(key, config.rollout_steps, config.groups, config.group_size)
+
+    def shards(self) -> tuple[Any, Any]:
+        """How states and `draws` lie on devices that share the groups: as prefix trees."""
+        steps: Any = PartitionSpec(None, *LANES)
+        groups_only: Any = LANES
+        return ALIKE, groups.Draws(groups_only, groups_only, steps, steps)
+
     def update(
-        self, state: GRPOState, config: GRPOConfig, params: Any
+        self, state: GRPOState, config: GRPOConfig, params: Any, draws: groups.Draws | None = None
     ) -> tuple[GRPOState, dict[str, Array]]:
         """Collect one episode of every member and learn from all of them.
+
+        Args:
+          draws: those of `draws`, for this device's groups; None = drawn here.
 
         Returns: the next state and metrics, sums and counts (see `groups.collect`) plus ``loss_*``
           sums over ``minibatches`` gradient steps, ``groups`` and ``groups_alike`` (those whose
           members all got the same return; they teach nothing).
         """
-        key, key_draws, key_shuffle = jax.random.split(state.key, 3)
+        key, _, key_shuffle = jax.random.split(state.key, 3)
         params = normalised(state.normalizer, params, config.precision)
         reference = _reference(state, config)
-        draws = groups.Draws.of(key_draws, config.rollout_steps, config.groups, config.group_size)
+        draws = self.draws(state, config) if draws is None else draws
 
         def act(market: Any, account: Array) -> tuple[Array, Array]:
             policy = self.log_probabilities(state.params, market, account, params)
@@ -205,15 +226,16 @@ class GRPO(Learner):
             enumerate_actions=config.sampling == "enumerate",
         )
         advantage, differs = losses.group_advantage(
-            batch.returns, batch.share, config.baseline, config.scale
+            batch.returns, batch.share, config.baseline, config.scale, self.axis
         )
         network, optimizer, learned = self._learn(
             state, config, params, batch, advantage, key_shuffle
         )
-        metrics |= learned | {
+        metrics |= {
             "groups": jnp.asarray(config.groups, jnp.int32),
             "groups_alike": (~differs).sum(dtype=jnp.int32),
         }
+        metrics = merged(self.axis, metrics) | learned
         following = GRPOState(
             params=network,
             reference=reference,
@@ -262,13 +284,15 @@ class GRPO(Learner):
             market, account, *rest = jax.tree.map(lambda x: jnp.take(x, places, axis=1), samples)
 
             def loss(parts: gradients.Parts) -> tuple[Array, losses.GroupTerms]:
-                logs = self.log_probabilities(parts["policy"], market, account, params)
+                policy = averaged(self.axis, parts["policy"])
+                logs = self.log_probabilities(policy, market, account, params)
                 terms = losses.group_loss(
                     logs,
                     *rest,
                     clip_range=config.clip_range,
                     kl_coefficient=config.kl_coefficient,
                     entropy_coefficient=config.entropy_coefficient,
+                    axis=self.axis,
                 )
                 return terms.loss, terms
 
@@ -282,11 +306,11 @@ class GRPO(Learner):
         (parts, optimizer), (loss, norm, terms) = jax.lax.scan(step, carry, places)
         named = terms._asdict()
         del named["loss"]
-        deviation = named.pop("ratio_deviation")
-        metrics = losses.learning_metrics(loss, norm, named)
         # Of the very first minibatch: anything but rounding is an error of layout.
-        metrics["first_ratio_deviation_max"] = deviation[0]
-        return parts["policy"], optimizer, metrics
+        first = {"first_ratio_deviation_max": named.pop("ratio_deviation")[0]}
+        loss, named = mean_over(self.axis, (loss, named))
+        metrics = losses.learning_metrics(loss, norm, named)
+        return parts["policy"], optimizer, metrics | merged(self.axis, first)
 
 
 def _reference(state: GRPOState, config: GRPOConfig) -> Any:

@@ -1,4 +1,4 @@
-"""What every learner shares: declared settings, compiled chunks of updates, seeds side by side.
+"""What every learner shares: declared settings, compiled chunks of updates, members side by side.
 
 A learner is static structure (an environment and networks); its state is a pytree; an update is a
 pure function of both. A run is a host loop over compiled chunks::
@@ -23,11 +23,13 @@ import numpy as np
 import optax
 from flax import struct
 
+from agents import members
 from agents.networks import (
     ACCOUNT_STATE,
     ACTIVATIONS,
     BAR,
     ENCODERS,
+    PRECISIONS,
     ActorCritic,
     Normalizer,
     expand,
@@ -48,6 +50,11 @@ def number(default: float, low: float = 0.0, high: float = np.inf) -> Any:
 def count(default: int) -> Any:
     """A static setting that is a whole number >= 1."""
     return struct.field(pytree_node=False, default=default, metadata={"count": True})
+
+
+def power_of_two(default: int) -> Any:
+    """A static setting that is 1, 2, 4, 8 ..."""
+    return struct.field(pytree_node=False, default=default, metadata={"count": True, "power": True})
 
 
 def counts(default: tuple[int, ...]) -> Any:
@@ -75,9 +82,13 @@ class LearnerConfig:
       max_gradient_norm: global norm the gradient is clipped to.
       num_envs: environments stepped together.
       hidden_sizes: widths of the torso; the first layer takes the encoded market and the account.
-      encoder: "mlp" flattens the windows, "conv" runs causal convolutions over each.
-      activation: "relu" or "tanh". channels: of the convolutions, one number per layer.
+      encoder: "mlp" flattens the windows, "conv" runs causal convolutions over each, "recurrent"
+        linear recurrences.
+      activation: "relu" or "tanh". channels: of both encoders, one number per layer.
       width: taps of a convolution. growth: its dilation is growth**layer.
+      memory: rows that a layer of recurrences remembers, a power of two.
+      precision: "bfloat16" keeps features and encodes them with half the bytes; the account, the
+        heads, losses and parameters are float32 always.
     """
 
     learning_rate: float = number(3e-4)
@@ -90,6 +101,8 @@ class LearnerConfig:
     channels: tuple[int, ...] = counts((32, 32, 32))
     width: int = count(3)
     growth: int = count(2)
+    memory: int = power_of_two(16)
+    precision: str = choice("float32", PRECISIONS)
 
     @property
     def steps_per_update(self) -> int:
@@ -121,6 +134,8 @@ class LearnerConfig:
             channels=tuple(self.channels),
             width=self.width,
             growth=self.growth,
+            memory=self.memory,
+            precision=self.precision,
         )
 
     def optimizer(self) -> optax.GradientTransformation:
@@ -140,6 +155,8 @@ def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
     name, rule = field.name, field.metadata
     if "count" in rule and not _is_count(value):
         return f"{name}: must be a whole number >= 1, was {value!r}"
+    if "power" in rule and value & (value - 1):
+        return f"{name}: must be a power of two, was {value!r}"
     if "counts" in rule and not (isinstance(value, tuple) and value and all(map(_is_count, value))):
         return f"{name}: must be whole numbers >= 1, at least one, was {value!r}"
     if "choices" in rule and value not in rule["choices"]:
@@ -249,11 +266,11 @@ class Learner:
         return act
 
 
-def normalised(normalizer: Normalizer, params: Any) -> Any:
-    """Environment parameters whose market holds normalised features."""
+def normalised(normalizer: Normalizer, params: Any, precision: str = "float32") -> Any:
+    """Environment parameters whose market holds normalised features of a precision."""
     if not normalizer.mean:
         return params
-    return params.replace(market=normalizer.market(params.market))
+    return params.replace(market=normalizer.market(params.market, precision))
 
 
 def gradient_norm(gradient: Any) -> Array:
@@ -271,21 +288,28 @@ def train_chunk(
     """``length`` updates in one compiled call; the state passed in is used up (donated).
 
     Args:
-      state: of `start`; with a leading axis [K] on every leaf but the normalizer's, K seeds learn
+      state: of `start`; with a leading axis [K] on every leaf but the normalizer's, K members learn
         side by side.
-      config: `LearnerConfig.traced`. params: of the environment, shared by all seeds.
+      config: `LearnerConfig.traced`. params: of the environment. Their numbers are shared by all
+        members, or have a leading axis [K] where members differ (`agents.members`).
 
-    Returns: the state after, and each metric per update, [length, ...] (seeds: [length, K, ...]).
+    Returns: the state after, and each metric per update, [length, ...] (members:
+      [length, K, ...]).
+
+    Raises:
+      ValueError: a number has an axis that does not fit the members of the state.
     """
-    one = partial(learner.update, config=config, params=params)
+    one = learner.update
+    members.check(state.update.shape[0] if state.update.ndim else None, config, params)
     if state.update.ndim:
-        axes = _seed_axes(type(state))
-        one = jax.vmap(one, in_axes=(axes,), out_axes=(axes, 0))
-    return jax.lax.scan(lambda carry, _: one(carry), state, length=length)
+        axes = _member_axes(type(state))
+        in_axes = (axes, members.axes(config), members.axes(params))
+        one = jax.vmap(one, in_axes=in_axes, out_axes=(axes, 0))
+    return jax.lax.scan(lambda carry, _: one(carry, config, params), state, length=length)
 
 
-def _seed_axes(state: Any) -> Any:
-    """Vmap axes of a state class: the normalizer is one for all seeds, which share its market."""
+def _member_axes(state: Any) -> Any:
+    """Vmap axes of a state class: the normalizer is one for all members, who share its market."""
     axes: dict[str, Any] = dict.fromkeys(state.__dataclass_fields__, 0)
     return state(**{**axes, "normalizer": None})
 
@@ -301,7 +325,10 @@ def start(
 
     Args:
       key: typed key; or [K] keys, which gives every leaf but the normalizer's an axis [K].
-      config: `LearnerConfig.traced`.
+      config: `LearnerConfig.traced`. params: as in `train_chunk`.
+
+    Raises:
+      ValueError: a number has an axis that does not fit the keys.
     """
     state = _init(key, config, params, normalizer, learner=learner)
     # Equal leaves may share a buffer, and one buffer cannot be donated twice.
@@ -312,11 +339,14 @@ def start(
 def _init(
     key: Array, config: Any, params: Any, normalizer: Normalizer | None, *, learner: Learner
 ) -> Any:
-    init = partial(learner.init, config=config, params=params, normalizer=normalizer)
+    init = partial(learner.init, normalizer=normalizer)
+    members.check(key.shape[0] if key.ndim else None, config, params)
     if not key.ndim:
-        return init(key)
-    shape = jax.eval_shape(init, key[0])
-    return jax.vmap(init, out_axes=_seed_axes(type(shape)))(key)
+        return init(key, config, params)
+    shape = jax.eval_shape(init, key[0], members.select(config, 0), members.select(params, 0))
+    in_axes = (0, members.axes(config), members.axes(params))
+    every = jax.vmap(init, in_axes=in_axes, out_axes=_member_axes(type(shape)))
+    return every(key, config, params)
 
 
 def make_train(

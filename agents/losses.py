@@ -10,6 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from agents.devices import mean_over
+
 Array = jax.Array
 
 
@@ -158,7 +160,7 @@ SCALES = ("std", "batch", "none")
 
 
 def group_advantage(
-    returns: Array, share: Array | float, baseline: str, scale: str
+    returns: Array, share: Array | float, baseline: str, scale: str, axis: str | None = None
 ) -> tuple[Array, Array]:
     """How much better each member did than its group, [K, G], and whether the group differs, [K].
 
@@ -172,6 +174,7 @@ def group_advantage(
         the same).
       scale: divides by the group's standard deviation ("std"), by the root mean variance of all
         groups ("batch"), or by nothing ("none": in units of the reward).
+      axis: of the devices that hold the groups (`agents.devices`).
     """
     differs = returns.max(-1) > returns.min(-1)
     share = jnp.broadcast_to(jnp.asarray(share, returns.dtype), returns.shape)
@@ -185,7 +188,7 @@ def group_advantage(
     if scale == "std":
         advantage = advantage / (jnp.sqrt(variance)[:, None] + SPREAD_FLOOR)
     elif scale == "batch":
-        advantage = advantage / (jnp.sqrt(variance.mean()) + SPREAD_FLOOR)
+        advantage = advantage / (jnp.sqrt(mean_over(axis, variance.mean())) + SPREAD_FLOOR)
     return jnp.where(differs[:, None], advantage, 0), differs
 
 
@@ -218,6 +221,7 @@ def group_loss(
     clip_range: Array | float,
     kl_coefficient: Array | float,
     entropy_coefficient: Array | float,
+    axis: str | None = None,
 ) -> GroupTerms:
     """Clipped policy objective with a divergence to a reference policy and without a critic.
 
@@ -225,9 +229,11 @@ def group_loss(
       log_probabilities: [..., G, A], or [..., 1, A] where all members saw the same.
       action: int32 [..., G]. old_log_probability, reference_log_probability: [..., G] of it.
       advantage: [..., G]. weight: [..., G], of each sample; 0 = an episode that was over.
+      axis: of the devices that hold the groups: the terms are those of this one's, and their mean
+        over the devices is that of all samples.
     """
     chosen = log_probability_of(log_probabilities, action)
-    total = weight.sum()
+    total = mean_over(axis, weight.sum())
 
     def mean(values: Array) -> Array:
         return (weight * values).sum() / total

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.sharding import PartitionSpec
 
 from agents import losses, rollout, segments
+from agents.devices import ALIKE, LANES, first_lane, mean_over, merged
 from agents.experience import Experience, Segments, Steps
 from agents.gradients import by_parts
 from agents.learner import (
@@ -25,7 +27,8 @@ from agents.learner import (
     require_discrete,
     switch,
 )
-from agents.networks import Normalizer
+from agents.networks import SHARING, Normalizer
+from agents.reward_scale import ReturnScale, scaled
 from jaxtrade.wrappers import ContinuingEpisodes
 
 Array = jax.Array
@@ -45,7 +48,8 @@ class PPOConfig(LearnerConfig):
       epochs: passes over a rollout. minibatches: parts of a rollout per pass; must divide num_envs.
       shuffle: "envs" cuts a rollout into whole environments, "steps" into single steps.
       rollout: "steps" encodes every observation on its own; "segments" lets every market clock run
-        on through a rollout and encodes its stretch of bars once, for encoder "conv".
+        on through a rollout and encodes its stretch of bars once, for encoders that share work
+        along time ("conv", "recurrent").
       restart_updates: "segments" only: updates after which a lane moves to a new random start.
       normalize_advantages: per minibatch.
       normalize_rewards: divide rewards by the running deviation of the discounted return, so that
@@ -78,10 +82,10 @@ class PPOConfig(LearnerConfig):
                 f"{self.minibatches}"
             )
         if self.rollout == "segments":
-            for name, needed in (("encoder", "conv"), ("shuffle", "envs")):
-                if getattr(self, name) != needed:
+            for name, fitting in (("encoder", SHARING), ("shuffle", ("envs",))):
+                if getattr(self, name) not in fitting:
                     problems.append(
-                        f'{name}: must be "{needed}" with rollout="segments", was '
+                        f"{name}: must be one of {fitting} with rollout='segments', was "
                         f"{getattr(self, name)!r}"
                     )
         return problems
@@ -89,19 +93,6 @@ class PPOConfig(LearnerConfig):
     @property
     def _shuffled(self) -> int:
         return self.num_envs if self.shuffle == "envs" else self.steps_per_update
-
-
-@struct.dataclass
-class ReturnScale:
-    """Running spread of the discounted return, for `PPOConfig.normalize_rewards`.
-
-    Attributes:
-      discounted: [N], running discounted return. square_sum, count: ().
-    """
-
-    discounted: Array
-    square_sum: Array
-    count: Array
 
 
 @struct.dataclass
@@ -128,9 +119,11 @@ class PPO(Learner):
 
     Attributes:
       view: how it collects and looks at what it collected.
+      axis: of the devices that share the environments (`agents.devices`); None = alone.
     """
 
     view: Steps | Segments = dataclasses.field(default_factory=Steps)
+    axis: str | None = None
 
     @classmethod
     def create(cls, env: Any, config: PPOConfig) -> PPO:
@@ -169,22 +162,36 @@ class PPO(Learner):
             update=jnp.zeros((), jnp.int32),
         )
 
+    def draws(self, state: TrainState, config: PPOConfig) -> rollout.Draws:
+        """What the lanes draw in the next update, [S + 1, N]: lanes that move do so first."""
+        key = jax.random.split(state.key, 3)[1]
+        return rollout.Draws.of(key, (config.rollout_steps + 1, config.num_envs))
+
+    def shards(self) -> tuple[Any, Any]:
+        """How states and `draws` lie on devices that share the environments: as prefix trees."""
+        state: Any = dict.fromkeys(TrainState.__dataclass_fields__, ALIKE)
+        scale: Any = {"discounted": LANES, "square_sum": ALIKE, "count": ALIKE}
+        state |= {"lanes": LANES, "return_scale": ReturnScale(**scale)}
+        return TrainState(**state), PartitionSpec(None, *LANES)
+
     def update(
-        self, state: TrainState, config: PPOConfig, params: Any
+        self, state: TrainState, config: PPOConfig, params: Any, draws: rollout.Draws | None = None
     ) -> tuple[TrainState, dict[str, Array]]:
         """Collect one rollout and learn from it.
+
+        Args:
+          draws: those of `draws`, for this device's lanes; None = drawn here.
 
         Returns: the next state and metrics, sums and counts (see `rollout.collect`) plus
           ``loss_*`` sums over ``minibatches`` minibatches.
         """
-        key, key_draws, key_shuffle = jax.random.split(state.key, 3)
-        params = normalised(state.normalizer, params)
-        # A row before the steps: lanes that move do so before the rollout.
-        shape = (config.rollout_steps + 1, config.num_envs)
-        draws = rollout.Draws.of(key_draws, shape)
-        seen = self.view.collect(self, state.params, state.lanes, draws, params, state.update)
+        key, _, key_shuffle = jax.random.split(state.key, 3)
+        params = normalised(state.normalizer, params, config.precision)
+        draws = self.draws(state, config) if draws is None else draws
+        turn = state.update + first_lane(self.axis, config.num_envs)
+        seen = self.view.collect(self, state.params, state.lanes, draws, params, turn)
         batch, metrics = seen.batch, seen.metrics
-        return_scale, reward = _scaled_rewards(state.return_scale, batch, config)
+        return_scale, reward = scaled(state.return_scale, batch, config, self.axis)
         advantage, target = losses.gae(
             reward,
             jnp.concatenate([batch.value, seen.last_value[None]]),
@@ -197,8 +204,8 @@ class PPO(Learner):
         network, optimizer, learned = self._learn(
             state, config, params, seen, advantage, target, key_shuffle
         )
-        metrics |= learned
-        metrics |= _explained(target, batch.value)
+        metrics |= _explained(target, batch.value, self.axis)
+        metrics = merged(self.axis, metrics) | learned
         following = TrainState(
             params=network,
             optimizer=optimizer,
@@ -243,13 +250,14 @@ class PPO(Learner):
 
         def gradient_of(network: Any, minibatch: Any) -> tuple[losses.LossTerms, Any]:
             if config.normalize_advantages:
-                minibatch = (*minibatch[:3], _standardised(minibatch[3]), minibatch[4])
+                minibatch = (*minibatch[:3], _standardised(minibatch[3], self.axis), minibatch[4])
             parts = self.view.parts(minibatch[1].shape[1])
             gradient, terms = by_parts(
                 lambda part: jax.grad(loss, has_aux=True)(network, part), minibatch, parts
             )
-            mean = jax.tree.map(lambda x: x.mean(0), (terms, gradient))
-            return mean[0]._replace(ratio_deviation=terms.ratio_deviation.max()), mean[1]
+            mean, gradient = jax.tree.map(lambda x: x.mean(0), (terms, gradient))
+            mean = mean._replace(ratio_deviation=terms.ratio_deviation.max())
+            return mean, mean_over(self.axis, gradient)
 
         def step(carry: Any, places: Array) -> tuple[Any, Any]:
             network, optimizer_state = carry
@@ -268,40 +276,20 @@ class PPO(Learner):
         named = terms._asdict()
         # Of the very first minibatch: anything but rounding is an error of layout.
         deviation = named.pop("ratio_deviation")[0, 0]
+        named = mean_over(self.axis, named)
         metrics = losses.learning_metrics(named.pop("loss"), norm, named)
-        metrics["first_ratio_deviation_max"] = deviation
-        return (*carry, metrics)
+        return (*carry, metrics | merged(self.axis, {"first_ratio_deviation_max": deviation}))
 
 
-def _scaled_rewards(
-    scale: ReturnScale, batch: rollout.Transitions, config: PPOConfig
-) -> tuple[ReturnScale, Array]:
-    """Rewards over the root mean square of the discounted return seen so far, within +-10."""
-    if not config.normalize_rewards:
-        return scale, batch.reward
-    done = batch.terminated | batch.truncated
-
-    def add(discounted: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
-        reward, done = x
-        discounted = config.gamma * discounted + reward
-        return jnp.where(done, 0, discounted), discounted
-
-    discounted, seen = jax.lax.scan(add, scale.discounted, (batch.reward, done))
-    square_sum = scale.square_sum + jnp.square(seen).sum()
-    count = scale.count + seen.size
-    deviation = jnp.sqrt(square_sum / count)
-    reward = jnp.clip(batch.reward / jnp.maximum(deviation, 1e-8), -10, 10)
-    return ReturnScale(discounted, square_sum, count), reward
+def _standardised(advantage: Array, axis: str | None) -> Array:
+    """Mean 0 and deviation 1 over all samples of a minibatch, on all devices."""
+    centred = advantage - mean_over(axis, advantage.mean())
+    return centred / (jnp.sqrt(mean_over(axis, jnp.square(centred).mean())) + 1e-8)
 
 
-def _standardised(advantage: Array) -> Array:
-    """Mean 0 and deviation 1 over all samples of a minibatch."""
-    return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-
-
-def _explained(target: Array, value: Array) -> dict[str, Array]:
+def _explained(target: Array, value: Array, axis: str | None) -> dict[str, Array]:
     """Sums from which the host forms the explained variance of the value."""
-    centred = target - target.mean()
+    centred = target - mean_over(axis, target.mean())
     return {
         "value_error_sum": jnp.square(target - value).sum(),
         "target_variance_sum": jnp.square(centred).sum(),

@@ -31,6 +31,8 @@ class RunSettings:
       embargo_bars: bars left out after each split; None = the longest window.
       total_steps: environment steps of each seed, rounded up to whole chunks.
       seeds: runs trained side by side. seed: of the first of them.
+      devices: that share the environments of ppo, a2c and grpo; None = all accelerators that can
+        share them evenly, one device without an accelerator.
       initial_policy: bundle whose network every seed starts from; None = a new network.
       updates_per_chunk: updates between two progress lines.
       checkpoint_chunks: chunks between two saves.
@@ -46,6 +48,7 @@ class RunSettings:
     total_steps: int = 2_000_000
     seeds: int = 1
     seed: int = 0
+    devices: int | None = None
     initial_policy: str | None = None
     updates_per_chunk: int = 4
     checkpoint_chunks: int = 5
@@ -68,6 +71,8 @@ class RunSettings:
             for name in counts
             if not _is_whole(getattr(self, name), 1)
         ]
+        if self.devices is not None and not _is_whole(self.devices, 1):
+            problems.append(f"devices: must be a whole number >= 1 or None, was {self.devices!r}")
         if not _is_whole(self.seed, 0):
             problems.append(f"seed: must be a whole number >= 0, was {self.seed!r}")
         texts = isinstance(self.split, tuple) and all(isinstance(x, str) for x in self.split)

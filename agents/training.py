@@ -12,6 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,13 +20,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from agents import algorithms, imitation, outcomes, policies, summary
+from agents import algorithms, devices, imitation, outcomes, policies, processes, summary
 from agents import learner as learning
 from agents.checkpoint import Checkpoints, interruptible, manifest_of, write_json
 from agents.curves import curves, require
 from agents.networks import Normalizer
 from agents.ranges import Ranges, read_frame, split
-from agents.settings import Settings
+from agents.settings import RunSettings, Settings
 from jaxtrade.bundle import Bundle
 from jaxtrade.envs.registry import find
 
@@ -76,18 +77,22 @@ def prepare(settings: Settings) -> Prepared:
     settings.run.check()
     settings.learner.check()
     run = settings.run
+    if run.name is None and processes.count() > 1:
+        raise ValueError("name: must be given to several processes, which write to one folder")
     require(run.tracker)
     env = find(settings.env).env(read_frame(run.frame), settings.environment)
     learner = algorithms.find(settings.algorithm).learner_class.create(env, settings.learner)
+    learner = devices.spread(learner, settings.learner, run.devices)
     ranges = split(env.market, run)
+    initial = None if run.initial_policy is None else _initial(env, run.initial_policy)
     return Prepared(
         settings=settings,
         env=env,
         ranges=ranges,
         learner=learner,
-        params=outcomes.params_of(learner.env, env.params(ranges.train)),
+        params=devices.placed(learner, outcomes.params_of(learner.env, env.params(ranges.train))),
         normalizer=Normalizer.fit(ranges.train),
-        initial=None if run.initial_policy is None else _initial(env, run.initial_policy),
+        initial=devices.placed(learner, initial),
     )
 
 
@@ -104,22 +109,31 @@ def open_folder(settings: Settings) -> Path:
     Raises:
       ValueError: the folder already holds a run.
     """
-    run = settings.run
-    name = run.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = Path(run.out) / name
-    if (folder / CONFIG).exists():
+    folder = folder_of(settings.run)
+    if processes.any_says((folder / CONFIG).exists()):
         raise ValueError(
             f"{folder}: already holds a run; continue it with --resume {folder}, or choose another "
             "--name"
         )
-    # Files are to be found again from any working directory.
+    folder.mkdir(parents=True, exist_ok=True)
+    if processes.is_first():
+        write_json(folder / CONFIG, found_anywhere(settings).to_dict())
+    return folder
+
+
+def folder_of(run: RunSettings) -> Path:
+    """The folder that a run is to write to; it may not exist yet."""
+    return Path(run.out) / (run.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S"))
+
+
+def found_anywhere(settings: Settings) -> Settings:
+    """The same settings with files that are found from any working directory."""
+    run = settings.run
     if Path(run.frame).exists():
         run = dataclasses.replace(run, frame=str(Path(run.frame).resolve()))
     if run.initial_policy is not None:
         run = dataclasses.replace(run, initial_policy=str(Path(run.initial_policy).resolve()))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / CONFIG, dataclasses.replace(settings, run=run).to_dict())
-    return folder
+    return dataclasses.replace(settings, run=run)
 
 
 def total_updates(settings: Settings) -> int:
@@ -132,22 +146,28 @@ def total_updates(settings: Settings) -> int:
 def start_state(prepared: Prepared) -> Any:
     """State before the first update, seeds side by side ([K, ...], see `learning.start`)."""
     keys = jax.vmap(jax.random.key)(np.asarray(prepared.seeds, np.uint32))
-    config = prepared.settings.learner.traced()
+    config = devices.placed(prepared.learner, prepared.settings.learner).traced()
     state = learning.start(prepared.learner, keys, config, prepared.params, prepared.normalizer)
     if prepared.initial is None:
         return state
     return imitation.begin_with(state, SimpleNamespace(**prepared.initial))
 
 
+def _ignore(_: Any) -> None:
+    """Nobody reads what one of several processes would say."""
+
+
 def train(
     prepared: Prepared,
     folder: Path,
-    report: Callable[[dict[str, Any]], None] = lambda row: None,
-    announce: Callable[[str], None] = lambda text: None,
+    report: Callable[[dict[str, Any]], None] = _ignore,
+    announce: Callable[[str], None] = _ignore,
     *,
     resume: bool = False,
 ) -> Finished:
     """Run or continue training until the last chunk, or until Ctrl-C asks to stop.
+
+    Of several processes, which must all call this, the first reports and writes.
 
     Args:
       report: called with one row of progress per chunk. announce: called with lines for the user.
@@ -157,15 +177,18 @@ def train(
         before stays.
     """
     run, learner = prepared.settings.run, prepared.learner
-    config = prepared.settings.learner.traced()
+    config = devices.placed(learner, prepared.settings.learner).traced()
     updates, length = total_updates(prepared.settings), run.updates_per_chunk
     manifest = manifest_of(
         prepared.env, prepared.settings.learner, prepared.ranges.train, prepared.seeds
     )
+    processes.require_same("settings, prices or versions", json.dumps(manifest))
     history: list[dict[str, Any]] = []
+    first = processes.is_first()
+    announce = announce if first else _ignore
     with (
         Checkpoints(folder / CHECKPOINTS, manifest) as checkpoints,
-        curves(prepared.settings, folder) as draw,
+        curves(prepared.settings, folder) if first else nullcontext() as draw,
         interruptible() as asked,
     ):
         state = start_state(prepared)
@@ -173,7 +196,9 @@ def train(
             state = checkpoints.restore(state)
             announce(f"resuming at update {_done(state)} of {updates}")
         if _done(state) >= updates:
-            return Finished(state, False, history)
+            return Finished(devices.acting(learner, state), False, history)
+        if devices.count_of(learner) > 1:
+            announce(f"learning on {devices.count_of(learner)} devices")
         announce("compiling (about 10 s; a second run is quicker) ...")
         begin = time.perf_counter()
         lowered = learning.train_chunk.lower(
@@ -182,32 +207,40 @@ def train(
         compiled = lowered.compile()
         announce(f"compiled in {time.perf_counter() - begin:.1f} s")
         begin = time.perf_counter()
-        while _done(state) < updates and not asked:
+        stop = processes.any_says(bool(asked))
+        while _done(state) < updates and not stop:
             clock = time.perf_counter()
             state, metrics = compiled(state, config, prepared.params)
-            row = _row(jax.device_get(metrics), _done(state), updates, clock, begin)
+            row = progress_row(jax.device_get(metrics), _done(state), updates, clock, begin)
             _stop_if_nonfinite(row, length, folder)
             history.append(row)
-            with (folder / PROGRESS).open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row) + "\n")
-            report(row)
-            draw(row)
-            if len(history) % run.checkpoint_chunks == 0 or _done(state) >= updates or asked:
+            if draw is not None:
+                with (folder / PROGRESS).open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(row) + "\n")
+                report(row)
+                draw(row)
+            stop = processes.any_says(bool(asked))
+            if len(history) % run.checkpoint_chunks == 0 or _done(state) >= updates or stop:
                 checkpoints.save(_done(state), state)
         interrupted = _done(state) < updates
         if interrupted:
             checkpoints.save(_done(state), state)
-        return Finished(state, interrupted, history)
+        return Finished(devices.acting(learner, state), interrupted, history)
 
 
 def _done(state: Any) -> int:
     return int(np.max(np.asarray(state.update)))
 
 
-def _row(
+def progress_row(
     metrics: dict[str, Any], done: int, updates: int, clock: float, begin: float
 ) -> dict[str, Any]:
-    """One line of progress; what no episode has filled yet is None."""
+    """One line of progress; what no episode has filled yet is None.
+
+    Args:
+      metrics: of a chunk, [length, seeds, ...]. done, updates: so far, and of the whole run.
+      clock, begin: `time.perf_counter` when the chunk and when the run began.
+    """
     now = time.perf_counter()
     pooled = summary.summarize(metrics, axis=(0, 1))
     seeds = summary.summarize(metrics, axis=0)["return_mean"]

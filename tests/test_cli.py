@@ -13,7 +13,7 @@ import pytest
 import jaxtrade
 from jaxtrade import cli
 
-COMMANDS = ("trace", "train", "evaluate", "demo")
+COMMANDS = ("trace", "train", "sweep", "evaluate", "demo", "bench")
 
 
 class _Command(EntryPoint):

@@ -1,6 +1,7 @@
 """What `test_devices` runs in processes of its own, which have several devices.
 
-``python -m tests.agents.device_work TASK ARGUMENTS...`` prints one line of JSON: what it found.
+`main` prints one line of JSON: what it found. Who joins other processes does so before this is
+imported.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,19 +18,26 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from agents import a2c, devices, dqn, grpo, ppo, settings, training
+from agents import a2c, devices, grpo, ppo, processes, settings, training
 from agents import learner as learning
 from agents.checkpoint import Checkpoints
 from agents.networks import Normalizer
 from jaxtrade import SequentialTradingEnv
 from tests.agents import probes
-from tests.agents.conftest import SMALL, config, hours
+from tests.agents.conftest import config, hours
 
 COUNT = 8
 UPDATES = 3
+_COLLECTIVES = r" (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)[(-]"
 # The gradient is read off the moments of Adam, so it must not be clipped.
-_FREE = {"num_envs": 32, "max_gradient_norm": 1e9}
-_PROBE = {**_FREE, "rollout_steps": 6, "epochs": 2, "hidden_sizes": (8,), "minibatches": 1}
+_FREE: dict[str, Any] = {"num_envs": 32, "max_gradient_norm": 1e9}
+_PROBE: dict[str, Any] = {
+    **_FREE,
+    "rollout_steps": 6,
+    "epochs": 2,
+    "hidden_sizes": (8,),
+    "minibatches": 1,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Case:
 
     @property
     def traced(self) -> Any:
-        return devices.placed(self.learner, self.config.traced())
+        return devices.placed(self.learner, self.config).traced()
 
     def start(self) -> Any:
         return learning.start(
@@ -78,20 +85,13 @@ def plain(state: Any) -> Any:
     return state.replace(key=jax.random.key_data(state.key))
 
 
-def trading(configured: Any) -> Case:
-    env = SequentialTradingEnv(hours(), config())
-    train, _ = env.market.split("2024-01-16")
-    learner = ppo.PPO.create(env, configured)
-    return Case(learner, configured, env.params(train), Normalizer.fit(train))
-
-
 def probe(learner_class: Any, configured: Any) -> Case:
     learner = learner_class.create(probes.Probe(), configured)
     return Case(learner, configured, probes.params_of(probes.MATCH))
 
 
-def steps() -> Case:
-    return trading(SMALL.replace(**_FREE, minibatches=1))
+def alone() -> Case:
+    return probe(ppo.PPO, ppo.PPOConfig(**_PROBE))
 
 
 def segments() -> Case:
@@ -105,7 +105,11 @@ def segments() -> Case:
         "hidden_sizes": (8,),
         "restart_updates": 5,
     }
-    return trading(a2c.A2CConfig(**fields))
+    env = SequentialTradingEnv(hours(), config())
+    train, _ = env.market.split("2024-01-16")
+    configured = a2c.A2CConfig(**fields)
+    learner = ppo.PPO.create(env, configured)
+    return Case(learner, configured, env.params(train), Normalizer.fit(train))
 
 
 def groups() -> Case:
@@ -117,42 +121,38 @@ def groups() -> Case:
 
 def moments(state: Any) -> Any:
     """First moments of Adam of every part."""
-    return [leaf.mu for leaf in jax.tree.leaves(state.optimizer, is_leaf=_is_adam) if _is_adam(leaf)]
-
-
-def _is_adam(leaf: Any) -> bool:
-    return hasattr(leaf, "mu")
+    parts = jax.tree.leaves(state.optimizer, is_leaf=lambda part: hasattr(part, "mu"))
+    return [part.mu for part in parts if hasattr(part, "mu")]
 
 
 def apart(one: Any, other: Any) -> float:
     """Largest difference of two trees, relative to the largest number in the first."""
-    one, other = ([np.asarray(x, np.float64) for x in jax.tree.leaves(tree)] for tree in (one, other))
+    one, other = (
+        [np.asarray(x, np.float64) for x in jax.tree.leaves(tree)] for tree in (one, other)
+    )
     size = max(np.abs(x).max() for x in one)
     return float(max(np.abs(x - y).max() for x, y in zip(one, other, strict=True)) / size)
 
 
 def integers(tree: Any) -> list[Any]:
-    found = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    found = map(np.asarray, jax.tree.leaves(tree))
     return [leaf.tolist() for leaf in found if not np.issubdtype(leaf.dtype, np.floating)]
 
 
 def compared(alone: list[Any], shared: list[Any]) -> dict[str, Any]:
-    first, last = (alone[0], shared[0]), (alone[-1], shared[-1])
-    # A policy gradient at the start is the difference of numbers that all but cancel.
-    sums = ("policy_loss", "loss_loss", "return_sum", "kl")
-    metrics = [
-        {name: row[1][name] for name in row[1] if not any(word in name for word in sums)}
-        for row in last
-    ]
+    """How far two runs are apart: the first gradient, the last state, and all metrics."""
+    first, last = (
+        [found[0][0] for found in (alone, shared)],
+        [found[-1][0] for found in (alone, shared)],
+    )
+    metrics = [[row[1] for row in found] for found in (alone, shared)]
+    distance = jax.tree.map(lambda x, y: np.max(np.abs(x - y) / (1 + np.abs(x))), *metrics)
     return {
-        "gradient": apart(*(moments(row[0]) for row in first)),
-        "gradient_size": float(np.abs(jax.tree.leaves(moments(first[0][0]))[0]).max()),
-        "params": apart(*(row[0].params for row in last)),
-        "integers": integers([row[1] for row in alone]) == integers([row[1] for row in shared]),
-        "state_integers": integers(last[0][0]) == integers(last[1][0]),
-        "metrics": max(apart(metrics[0][name], metrics[1][name]) for name in metrics[0])
-        if all(np.any(metrics[0][name]) == np.any(metrics[1][name]) for name in metrics[0])
-        else 1.0,
+        "gradient": apart(*map(moments, first)),
+        "gradient_size": max(np.abs(leaf).max() for leaf in jax.tree.leaves(moments(first[0]))),
+        "params": apart(*(state.params for state in last)),
+        "metrics": max(jax.tree.leaves(distance)),
+        "integers": integers((metrics[0], last[0])) == integers((metrics[1], last[1])),
     }
 
 
@@ -165,9 +165,7 @@ def over_blocks(case: Case, count: int) -> Callable[[Any], Any]:
         if devices.AXIS not in spec:
             return tree
         at = len(spec) - 1
-        return jax.tree.map(
-            lambda x: x.reshape(*x.shape[:at], count, -1, *x.shape[at + 1 :]), tree
-        )
+        return jax.tree.map(lambda x: x.reshape(*x.shape[:at], count, -1, *x.shape[at + 1 :]), tree)
 
     axes = jax.tree.map(lambda spec: len(spec) - 1 if devices.AXIS in spec else None, specs)
     drawn_axis = len(drawn_specs) - 1
@@ -183,7 +181,8 @@ def over_blocks(case: Case, count: int) -> Callable[[Any], Any]:
         blocks = jax.tree.map(cut, specs, state)
         run = jax.vmap(one.update, (axes, None, None, drawn_axis), axis_name=devices.AXIS)
         state, metrics = run(blocks, part, case.params, draws)
-        return jax.tree.map(joined, specs, state), joined(PartitionSpec(), metrics)
+        metrics = jax.tree.map(lambda x: x[:1], metrics)  # a chunk of one update
+        return jax.tree.map(joined, specs, state), metrics
 
     return jax.jit(update)
 
@@ -199,27 +198,34 @@ def laid_out(case: Case) -> dict[str, Any]:
     shared = case.on(COUNT)
     state = shared.start()
     before = jax.tree.map(lambda leaf: leaf.sharding, state)
-    known = learning.train_chunk._cache_size()
+    events: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: events.append(event)
+    )
     arguments = (shared.traced, shared.params)
-    for _ in range(UPDATES):
+    for i in range(UPDATES):
         state, metrics = learning.train_chunk(state, *arguments, learner=shared.learner, length=1)
+        if i == 0:
+            events.clear()
+    again = sum("backend_compile" in event for event in events)
     compiled = learning.train_chunk.lower(
         state, *arguments, learner=shared.learner, length=1
     ).compile()
     (taken, *_), given = compiled.input_shardings[0], compiled.output_shardings[0]
     shapes = jax.tree.map(lambda leaf: leaf.ndim, state)
     agree = jax.tree.map(lambda a, b, ndim: a.is_equivalent_to(b, ndim), taken, given, shapes)
-    copies = [
-        np.asarray(copy.data) for leaf in [state.params] for copy in jax.tree.leaves(leaf)[0].addressable_shards
-    ]
     return {
-        "programs": learning.train_chunk._cache_size() - known,
+        "compiled_again": again,
         "same_layout": before == jax.tree.map(lambda leaf: leaf.sharding, state),
         "agree": all(jax.tree.leaves(agree)),
         "lanes": {str(leaf.sharding.spec) for leaf in jax.tree.leaves(state.lanes)}
         == {str(PartitionSpec("env"))},
-        "copies_equal": all(np.array_equal(copies[0], copy) for copy in copies),
-        "collectives": sorted(set(re.findall(r" (all-\w+|collective-\w+|reduce-\w+)[(]", compiled.as_text()))),
+        "copies_equal": all(
+            np.array_equal(leaf.addressable_data(0), copy.data)
+            for leaf in jax.tree.leaves(state.params)
+            for copy in leaf.addressable_shards
+        ),
+        "collectives": sorted(set(re.findall(_COLLECTIVES, compiled.as_text() or ""))),
         "steps": int(metrics["steps"].sum()),
         "expected_steps": case.config.steps_per_update,
     }
@@ -236,74 +242,59 @@ def restored(case: Case, folder: Path) -> dict[str, Any]:
         found = {}
         for count, like in ((8, shared), (4, case.on(4)), (1, case)):
             read = checkpoints.restore(like.start())
-            same = jax.tree.map(np.array_equal, wanted, jax.device_get(plain(read)))
+            same = jax.tree.map(
+                partial(np.array_equal, equal_nan=True), wanted, jax.device_get(plain(read))
+            )
             layout = len(read.lanes.peak.sharding.device_set)
             found[str(count)] = all(jax.tree.leaves(same)) and layout == count
     return found
 
 
-def refused() -> dict[str, str]:
-    """Messages of what cannot be shared out."""
-    trader = steps()
-    stored = dqn.DQNConfig(num_envs=32, hidden_sizes=(8,))
-    cases: dict[str, Callable[[], Any]] = {
-        "dqn": lambda: devices.spread(
-            dqn.DQN.create(trader.learner.env, stored), stored, COUNT
-        ),
-        "many": lambda: devices.spread(trader.learner, trader.config, COUNT + 1),
-        "uneven": lambda: devices.spread(
-            trader.learner, trader.config.replace(num_envs=36), COUNT
-        ),
-    }
-    found = {}
-    for name, attempt in cases.items():
-        try:
-            attempt()
-        except ValueError as error:
-            found[name] = str(error)
-    # Without being asked a CPU takes one device.
-    found["default"] = type(devices.spread(trader.learner, trader.config, None)).__name__
-    return found
-
-
 def compare(folder: str) -> dict[str, Any]:
-    trader = steps()
+    case = alone()
     return {
-        "steps": compared(trader.run(), trader.on(COUNT).run()),
-        "segments": compared(segments().run(), segments().on(COUNT).run()),
-        "groups": compared(groups().run(), groups().on(COUNT).run()),
+        "ppo": compared(case.run(), case.on(COUNT).run()),
+        "grpo": compared(groups().run(), groups().on(COUNT).run()),
         "minibatches": minibatches(),
-        "layout": laid_out(trader),
-        "restored": restored(trader, Path(folder)),
-        "refused": refused(),
+        "layout": laid_out(case),
+        "restored": restored(case, Path(folder)),
     }
+
+
+def compare_segments(_: str) -> dict[str, Any]:
+    case = segments()
+    return compared(case.run(), case.on(COUNT).run())
 
 
 # Runs --------------------------------------------------------------------------------------------
 
 
 def run(given: str) -> dict[str, Any]:
-    """A whole run as the command does it, of settings in a file; ``resume`` continues its folder."""
+    """A whole run as the command does it; its settings are in a file, ``resume`` continues it."""
     words = json.loads(Path(given).read_text())
     resume = words.pop("resume", False)
     prepared = training.prepare(settings.Settings.from_dict(words))
     run = prepared.settings.run
     folder = training.folder_of(run) if resume else training.open_folder(prepared.settings)
     finished = training.train(prepared, folder, resume=resume)
-    found = {
+    found: dict[str, Any] = {
         "/".join(str(part.key) for part in path): np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(finished.state.params)
     }
-    if devices.is_first():
+    if processes.is_first():
         np.savez(folder / "params.npz", **found)
     return {
-        "first": devices.is_first(),
+        "first": processes.is_first(),
         "devices": devices.count_of(prepared.learner),
         "update": int(np.max(np.asarray(finished.state.update))),
         "rows": len(finished.history),
     }
 
 
-if __name__ == "__main__":
-    tasks: dict[str, Callable[[str], dict[str, Any]]] = {"compare": compare, "run": run}
-    print(json.dumps(tasks[sys.argv[1]](sys.argv[2])))
+def main(task: str, argument: str) -> None:
+    tasks: dict[str, Callable[[str], dict[str, Any]]] = {
+        "compare": compare,
+        "segments": compare_segments,
+        "run": run,
+    }
+    print(json.dumps(tasks[task](argument), default=float))
