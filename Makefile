@@ -45,7 +45,7 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff format $(CHECKED)
 
 bench: $(VENV)/.dev
-	@$(BIN)/python -m tests.benchmarks.run --json docs/benchmarks.json
+	@$(BIN)/jaxtrade bench --json docs/benchmarks.json --table docs/benchmarks.md
 
 venv: $(VENV)/.dev
 

@@ -8,30 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrade import OneStepTradingEnv, OneStepTradingEnvConfig
+from agents.bench import markets
+from agents.bench.timing import Measurement, measure
 from jaxtrade.market import Market
-from tests.benchmarks.environments import FRAMES, WINDOWS
-from tests.benchmarks.timing import measure
 
+SETTING = "four frames"
 PAIRS = 1 << 20
 HORIZONS = (24, 240)
-
-
-def environment(market: Market, rollout_steps: int) -> OneStepTradingEnv:
-    """9 actions at 5x with a fee, on the four-frame market."""
-    config = OneStepTradingEnvConfig(
-        time_frames=FRAMES,
-        window_sizes=WINDOWS,
-        execute_on="5min",
-        features=market.spec.feature_names[0],
-        leverage=5,
-        transaction_fee=0.0004,
-        stoploss_levels=(-0.01, -0.02),
-        takeprofit_levels=(0.01, 0.03),
-        rollout_steps=rollout_steps,
-        observation="index",
-    )
-    return OneStepTradingEnv(market, config)
 
 
 def one_step(market: Market, repeats: int) -> dict[str, Any]:
@@ -39,7 +22,7 @@ def one_step(market: Market, repeats: int) -> dict[str, Any]:
     generator = np.random.default_rng(0)
     rows = []
     for horizon in HORIZONS:
-        env = environment(market, horizon)
+        env = markets.one_step(market, SETTING, horizon)
         params = env.default_params
         bars = jnp.asarray(generator.integers(0, int(market.last), PAIRS), jnp.int32)
         actions = jnp.asarray(generator.integers(0, env.num_actions, PAIRS), jnp.int32)
@@ -50,7 +33,7 @@ def one_step(market: Market, repeats: int) -> dict[str, Any]:
         rows.append(_row("outcome table", horizon, measured, market.num_bars * env.num_actions))
     return {
         "setting": (
-            f"{market.num_bars:,} execution bars, {rows_actions(market)} actions, 5x, fee 0.04 %. "
+            f"{market.num_bars:,} execution bars, {env.num_actions} actions, 5x, fee 0.04 %. "
             f"`score`: {PAIRS:,} random (bar, action) pairs per call; the table: every action at "
             "every bar, blocks of 8192 bars. Pairs with their bracket exits, fees, liquidation."
         ),
@@ -58,12 +41,7 @@ def one_step(market: Market, repeats: int) -> dict[str, Any]:
     }
 
 
-def rows_actions(market: Market) -> int:
-    """Number of actions of the measured environment."""
-    return environment(market, HORIZONS[0]).num_actions
-
-
-def _row(what: str, horizon: int, measured: Any, count: int) -> dict[str, Any]:
+def _row(what: str, horizon: int, measured: Measurement, count: int) -> dict[str, Any]:
     return {
         "what": what,
         "bars": horizon,

@@ -7,11 +7,9 @@ import sys
 import time
 from typing import Any
 
-import pandas as pd
-
-from jaxtrade.market import Market
-from tests.benchmarks.environments import FRAMES, WINDOWS
-from tests.benchmarks.timing import spread
+from agents.bench import markets
+from agents.bench.cases import SETTINGS
+from agents.bench.timing import spread
 
 _IMPORTS = {
     "import jaxtrade": "import jaxtrade",
@@ -30,7 +28,7 @@ def import_times(repeats: int) -> list[dict[str, Any]]:
     for name, code in _IMPORTS.items():
         seconds = []
         for repeat in range(repeats + 1):
-            result = subprocess.run(
+            result = subprocess.run(  # noqa: S603
                 [sys.executable, "-c", _TIMER.format(code=code)],
                 capture_output=True,
                 text=True,
@@ -42,22 +40,18 @@ def import_times(repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
-def market_build(frame: pd.DataFrame, repeats: int) -> list[dict[str, Any]]:
+def market_build(minutes: int, repeats: int) -> list[dict[str, Any]]:
     """Seconds of ``Market.from_frame`` on the benchmark's frame, for both feature sets."""
+    frame = markets.frame(minutes)
     rows = []
-    for features in ("ohlcv", "default"):
+    for setting in ("four frames", "four frames, scale-free"):
         seconds = []
         for repeat in range(repeats + 1):
             begin = time.perf_counter()
-            Market.from_frame(
-                frame,
-                time_frames=FRAMES,
-                window_sizes=WINDOWS,
-                execute_on="5min",
-                features=features,
-            )
+            markets.build(frame, setting)
             if repeat:
                 seconds.append(time.perf_counter() - begin)
+        features = SETTINGS[setting].features
         name = f"Market.from_frame, {len(frame):,} rows, 4 frames, features={features!r}"
         rows.append({"what": name, "seconds": spread(seconds)})
     return rows

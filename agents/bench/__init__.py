@@ -1,0 +1,1 @@
+"""Benchmarks: what ``jaxtrade bench`` measures, each group in a process of its own."""
