@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -77,6 +78,27 @@ def test_a_stretch_encodes_what_its_windows_encode(learner: ppo.PPO, started: An
     assert found.shape == windows.shape == (*bars.shape, 16)
     np.testing.assert_allclose(found, windows, atol=2e-5)
     assert float(jnp.abs(windows).max()) > 0.1
+
+
+def test_a_stretch_sees_nothing_of_the_future(learner: ppo.PPO, started: Any) -> None:
+    market = normalised(started.normalizer, learner.env.default_params).market
+    plan = learner.view.plan
+    bar, before = int(market.first) + 60, 10
+    start = jnp.array([bar - before], jnp.int32)
+
+    @jax.jit
+    def embedded(market: Any) -> jax.Array:
+        segment = segments.cut(market, start, plan)
+        return learner.outputs(started.params, segment.rows, segment.places, method="embed")[0]
+
+    newest = np.asarray(market.newest)[bar]
+    tables = tuple(
+        table.at[int(row) + size + 1 :].add(7.0)
+        for table, size, row in zip(market.features, market.spec.window_sizes, newest, strict=True)
+    )
+    clean, spoiled = embedded(market), embedded(dataclasses.replace(market, features=tables))
+    np.testing.assert_array_equal(clean[: before + 1], spoiled[: before + 1])
+    assert (clean[before + 2] != spoiled[before + 2]).any()
 
 
 def test_collecting_by_stretches_is_stepping(learner: ppo.PPO, started: Any) -> None:
