@@ -20,6 +20,8 @@ from agents.networks import ACCOUNT_STATE, BAR
 
 Array = jax.Array
 
+# Observations that are learnt from at once on a CPU: the layers' outputs stay in its cache.
+_SAMPLES_AT_ONCE = 4_096
 # No time limit: an int32 that no episode reaches.
 _UNLIMITED = 2**30
 
@@ -80,10 +82,9 @@ class Steps:
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), inputs)
         return learner.apply(network_params, flat, params)
 
-    def parts(self, lanes: int) -> int:
-        """In how many parts `outputs` of a minibatch of ``lanes`` is best asked for."""
-        del lanes
-        return 1
+    def parts(self, steps: int, lanes: int) -> int:
+        """In how many parts of ``lanes`` `outputs` of their ``steps`` is best asked for."""
+        return segments.parts(lanes, steps, _SAMPLES_AT_ONCE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Segments:
         embedding = by_parts(
             lambda part: self._embed(learner, network_params, part[0], params),
             first[None],
-            self.parts(first.shape[0]),
+            self.plan.parts(first.shape[0]),
         )
         embedding = jnp.moveaxis(embedding.reshape(-1, *embedding.shape[2:]), 1, 0)
 
@@ -154,8 +155,9 @@ class Segments:
         account = account.reshape(-1, account.shape[-1])
         return learner.outputs(network_params, embedding, account, method="decide")
 
-    def parts(self, lanes: int) -> int:
-        """In how many parts `outputs` of a minibatch of ``lanes`` is best asked for."""
+    def parts(self, steps: int, lanes: int) -> int:
+        """In how many parts of ``lanes`` `outputs` of their ``steps`` is best asked for."""
+        del steps  # those of the plan
         return self.plan.parts(lanes)
 
     def _embed(self, learner: Any, network_params: Any, first: Array, params: Any) -> Array:

@@ -251,7 +251,7 @@ class PPO(Learner):
         def gradient_of(network: Any, minibatch: Any) -> tuple[losses.LossTerms, Any]:
             if config.normalize_advantages:
                 minibatch = (*minibatch[:3], _standardised(minibatch[3], self.axis), minibatch[4])
-            parts = self.view.parts(minibatch[1].shape[1])
+            parts = self.view.parts(*minibatch[1].shape)
             gradient, terms = by_parts(
                 lambda part: jax.grad(loss, has_aux=True)(network, part), minibatch, parts
             )

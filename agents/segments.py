@@ -19,10 +19,18 @@ import numpy as np
 Array = jax.Array
 
 
-# Rows of a time frame that are encoded at once. On a CPU the layers' outputs (some 400 bytes a row)
-# have to stay in its cache, which is three times faster. Elsewhere only memory counts.
-_ROWS_AT_ONCE = {"cpu": 6_144}
+# Rows of a time frame that are encoded at once on a CPU: the layers' outputs (some 400 bytes a row)
+# stay in its cache, which is three times faster.
+_ROWS_AT_ONCE = 6_144
+# Elsewhere only memory counts.
 _ROWS_IN_MEMORY = 1 << 20
+
+
+def parts(lanes: int, rows: int, on_cpu: int) -> int:
+    """The fewest equal parts of ``lanes`` of ``rows`` each that are small enough to do at once."""
+    most = on_cpu if jax.default_backend() == "cpu" else _ROWS_IN_MEMORY
+    fitting = (n for n in range(1, lanes + 1) if lanes % n == 0 and lanes * rows <= n * most)
+    return next(fitting, lanes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +72,7 @@ class Plan:
 
     def parts(self, lanes: int) -> int:
         """The fewest equal parts of ``lanes`` stretches that are small enough to encode at once."""
-        most = _ROWS_AT_ONCE.get(jax.default_backend(), _ROWS_IN_MEMORY)
-        rows = lanes * (self.reach + max(self.newer) + 1)
-        fitting = (n for n in range(1, lanes + 1) if lanes % n == 0 and rows <= n * most)
-        return next(fitting, lanes)
+        return parts(lanes, self.reach + max(self.newer) + 1, _ROWS_AT_ONCE)
 
 
 class Segment(NamedTuple):

@@ -83,7 +83,7 @@ def test_a_stretch_encodes_what_its_windows_encode(learner: ppo.PPO, started: An
 def test_a_stretch_sees_nothing_of_the_future(learner: ppo.PPO, started: Any) -> None:
     market = normalised(started.normalizer, learner.env.default_params).market
     plan = learner.view.plan
-    bar, before = int(market.first) + 60, 10
+    bar, before = int(market.first) + 30, 10
     start = jnp.array([bar - before], jnp.int32)
 
     @jax.jit
