@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", nargs="+", choices=cases.GROUPS, metavar="GROUP", help="groups to measure"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="one or two minutes: fewer rows, repeats"
+        "--quick", action="store_true", help="two or three minutes: fewer rows, repeats"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="results file to write or update")
     parser.add_argument(
