@@ -13,7 +13,7 @@ import pytest
 import jaxtrade
 from jaxtrade import cli
 
-COMMANDS = ("trace", "train", "sweep", "evaluate", "demo", "bench")
+COMMANDS = ("trace", "train", "sweep", "evaluate", "demo", "bench", "exchange", "live")
 
 
 class _Command(EntryPoint):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxtrade.baselines.indicators import bollinger_bands, moving_average, stochastic_strength
 from jaxtrade.baselines.simple import DIRECTION, Policy, action_for, action_table
-from jaxtrade.envs.config import is_count, is_number
+from jaxtrade.checks import is_count, is_number
 from jaxtrade.timeframe import TimeFrame, TimeFrameLike
 
 Array = jax.Array

@@ -118,18 +118,32 @@ def pay_funding(account: Account, price: Array, rate: Array) -> tuple[Account, A
 
 
 def account_state(account: Account, price: Array, terms: Terms) -> Array:
-    """The six numbers every policy sees, [..., 6] in the account's dtype.
+    """The six numbers every policy sees, [..., 6] in the account's dtype; see `describe`.
+
+    Args:
+      account: leaves [...].
+      price: [...] mark price, the close of the newest bar.
+    """
+    return describe(
+        account, equity(account, price, terms), price, liquidation_price(account, terms), terms
+    )
+
+
+def describe(
+    account: Account, value: Array, price: Array, liquidation: Array, terms: Terms
+) -> Array:
+    """The six numbers of an account whose worth and liquidation price are known, [..., 6].
 
     ``ACCOUNT_STATE_LABELS`` names them: exposure ``abs(q) * P / PV`` (0 when PV <= 0), direction,
     price return since entry (not levered), holding time in bars, leverage, relative distance of
     the mark to the liquidation price (1 in spot or flat, never below 0).
 
     Args:
-      account: leaves [...].
-      price: [...] mark price, the close of the newest bar.
+      account: leaves [...]; of its money only quantity and entry price count.
+      value: [...] account value at ``price``, the mark. liquidation: [...], of no meaning when
+        flat or in spot.
     """
-    dtype = account.cash.dtype
-    value = equity(account, price, terms)
+    dtype = value.dtype
     side = jnp.sign(account.quantity)
     solvent, held = value > 0, side != 0
     exposure = jnp.abs(account.quantity) * price / jnp.where(solvent, value, 1)
@@ -137,7 +151,7 @@ def account_state(account: Account, price: Array, terms: Terms) -> Array:
     if terms.spot:
         distance = jnp.ones_like(value)
     else:
-        room = side * (price - liquidation_price(account, terms)) / price
+        room = side * (price - liquidation) / price
         distance = jnp.where(held, jnp.maximum(room, 0), 1)
     parts = (
         jnp.where(solvent, exposure, 0),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
 
+from jaxtrade.checks import is_count, is_number
 from jaxtrade.core.rules import Rules
 from jaxtrade.hints import did_you_mean
 from jaxtrade.market.features import name_of
@@ -25,16 +25,6 @@ MAX_LEVERAGE = 125
 OBSERVATIONS = ("dict", "flat", "index")
 # Fields that may hold Python functions; they have no JSON form.
 _FUNCTION_FIELDS = ("features", "reward")
-
-
-def is_number(value: Any) -> bool:
-    """Whether ``value`` is a finite real number (bool is not one)."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def is_count(value: Any) -> bool:
-    """Whether ``value`` is a whole number >= 1 (bool is not one)."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
