@@ -1,0 +1,157 @@
+"""The venue protocol: everything the daemon may ask of an exchange, or of what stands in for one.
+
+Adapters (`live.venues`), the replay venue (`live.replay`) and paper accounts implement it; nothing
+else touches an SDK or a socket. Every method has a deadline of its own and none ever retries a
+submission.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol, runtime_checkable
+
+from live.types import (
+    AccountInfo,
+    Answer,
+    Balance,
+    Bars,
+    Bracket,
+    Configured,
+    Fill,
+    Instrument,
+    Intent,
+    MarginMode,
+    OrderReport,
+    Outcome,
+    Position,
+    PositionMode,
+    Quote,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a venue can do; the table in the docs is written from these.
+
+    Attributes:
+      bracket_with_entry: stop and target travel with the entry order.
+      protects_position: stop and target belong to the position and follow its size.
+      reduce_only: the venue has the flag. closed_flag: its bars say whether they are closed.
+      refuses_repeated_id: a client id is accepted once, whatever became of its order.
+      venue_stops: the venue can hold a stop at all; else a local watcher does.
+    """
+
+    bracket_with_entry: bool
+    protects_position: bool
+    reduce_only: bool
+    closed_flag: bool
+    refuses_repeated_id: bool
+    venue_stops: bool = True
+
+
+class EventKind(enum.StrEnum):
+    """What a stream tells of."""
+
+    ORDER = "order"
+    FILL = "fill"
+    POSITION = "position"
+    BALANCE = "balance"
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    MALFORMED = "malformed"
+
+
+@dataclass(frozen=True, slots=True)
+class VenueEvent:
+    """One message of a stream: a reason to look, and what it said where that is useful."""
+
+    kind: EventKind
+    symbol: str | None = None
+    order: OrderReport | None = None
+    fill: Fill | None = None
+    detail: str = ""
+
+
+@runtime_checkable
+class Venue(Protocol):
+    """One exchange account. Reads raise `UnreadableError` when nothing certain can be said.
+
+    Attributes:
+      name: of the adapter. capabilities: of the venue.
+    """
+
+    name: str
+    capabilities: Capabilities
+
+    async def connect(self) -> None:
+        """Build clients and streams; sends no order."""
+
+    async def close(self) -> None:
+        """Release everything; never raises, never touches orders or positions."""
+
+    async def server_time(self) -> int:
+        """Milliseconds UTC at the venue."""
+
+    async def instrument(self, symbol: str) -> Instrument:
+        """The listed symbol.
+
+        Raises:
+          ValueError: it is not listed or does not trade.
+        """
+
+    async def account(self) -> AccountInfo:
+        """Whose account this is, read from the venue."""
+
+    async def configure(
+        self,
+        symbol: str,
+        leverage: Decimal,
+        margin_mode: MarginMode,
+        position_mode: PositionMode,
+        *,
+        account_wide: bool = False,
+    ) -> Configured:
+        """Set what may be set and read everything back.
+
+        Args:
+          account_wide: settings that other users of the account would notice may be changed.
+
+        Raises:
+          ValueError: what was read back differs from what was asked.
+        """
+
+    async def closed_bars(self, symbol: str, frame: str, count: int) -> Bars:
+        """The newest ``count`` closed bars of a time frame."""
+
+    async def position(self, symbol: str) -> Position:
+        """Flat, held or unknown; flat only on the venue's literal word."""
+
+    async def balance(self) -> Balance:
+        """Equity and available balance of the settlement asset."""
+
+    async def quote(self, symbol: str) -> Quote:
+        """Best prices and mark."""
+
+    async def orders(self, symbol: str) -> tuple[OrderReport, ...]:
+        """Open and conditional orders of the symbol; a failed listing raises."""
+
+    async def submit(self, intent: Intent) -> Outcome:
+        """One network attempt to place an order; never raises for what the venue did."""
+
+    async def cancel(self, symbol: str, client_id: str) -> Outcome:
+        """Cancel one order."""
+
+    async def amend_protection(self, symbol: str, bracket: Bracket) -> Outcome:
+        """Set, move or (None) remove stop and target of the position."""
+
+    async def query(self, symbol: str, client_id: str) -> Answer:
+        """What became of an order: found, absent on one endpoint, or no answer."""
+
+    async def fills(self, symbol: str, since_ms: int) -> list[Fill]:
+        """Every change of position or cash since an instant, all pages."""
+
+    def events(self) -> AsyncIterator[VenueEvent]:
+        """What the streams tell; an accelerator only."""
