@@ -1,0 +1,1 @@
+"""Adapters: one exchange each behind `live.venue.Venue`."""

@@ -1,0 +1,297 @@
+"""Bybit on the wire: pybit with its retries off, rate limits, deadlines, and what a failure means.
+
+Reads are repeated inside their deadline; whatever could change something is sent once. Keys stay
+inside: no error, event or representation made here contains one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import random
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+from jaxtrade.extras import missing_extra
+from live import crash
+from live.clock import Clock
+from live.rate import Lane, Limit, Limiter, RateConfig, RateLimitedError
+from live.secrets import Secret, redact
+from live.types import Ambiguous, Category, Certainty, Definitive, Outcome, UnreadableError
+from live.venues import codes
+from live.venues.bybit_parse import VENUE, Envelope, envelope
+from live.venues.bybit_wire import (
+    ADDRESS,
+    ADDRESS_LIMIT,
+    ENDPOINTS,
+    RECV_WINDOW_MS,
+    Hosts,
+    Timeouts,
+)
+from live.venues.cage import Cage, NeverBegan, Overdue, Raised, Returned, never_left
+from live.venues.codes import Operation
+
+_DETAIL = 200  # characters of a venue's message that are kept
+
+for _operation in set(Operation) - {Operation.READ}:
+    crash.register(f"{VENUE}.{_operation}", crash.SEND_POINTS)
+
+
+class BybitClient:
+    """One key at one environment of Bybit; shared by every symbol.
+
+    Args:
+      api_key, api_secret: None = only what is public.
+      seed: of the jitter between repetitions.
+    """
+
+    def __init__(
+        self,
+        api_key: Secret | None,
+        api_secret: Secret | None,
+        hosts: Hosts,
+        *,
+        demo: bool,
+        clock: Clock,
+        rate: RateConfig,
+        timeouts: Timeouts,
+        seed: int = 0,
+    ) -> None:
+        self.hosts = hosts
+        self.timeouts = timeouts
+        self.has_keys = api_key is not None and api_secret is not None
+        limits = {name: Limit(end.per_second) for name, end in ENDPOINTS.items() if end.per_second}
+        self.limiter = Limiter({**limits, ADDRESS: ADDRESS_LIMIT}, rate, clock)
+        self._table = codes.load(VENUE)
+        self._jitter = random.Random(seed)  # noqa: S311  # spreads requests, keeps no secret
+        self._cage = Cage(VENUE)
+        self._errors, http = _sdk()
+        keys = {}
+        if api_key is not None and api_secret is not None:
+            keys = {"api_key": api_key.reveal(), "api_secret": api_secret.reveal()}
+        self._reading = _session(http, keys, hosts, demo, (timeouts.connect, timeouts.read))
+        self._changing = _session(http, keys, hosts, demo, (timeouts.connect, timeouts.submit))
+
+    def __repr__(self) -> str:
+        return f"BybitClient({self.hosts.rest!r})"
+
+    def close(self) -> None:
+        """Release threads and connections."""
+        self._cage.close()
+        for session in (self._reading, self._changing):
+            session.client.close()
+
+    # Reads ---------------------------------------------------------------------------------------
+
+    async def read(
+        self, what: str, query: Mapping[str, object] | None = None, *, lane: Lane = Lane.NORMAL
+    ) -> Envelope:
+        """Ask, and ask again inside the deadline while that may help.
+
+        Raises:
+          UnreadableError: no answer that counts; a `codes.RefusedReadError` says why it is final.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.timeouts.read_deadline
+        pause = 0.25
+        while True:
+            answer = await self._ask(what, lane, query or {}, deadline - loop.time())
+            if isinstance(answer, Envelope):
+                return answer
+            if isinstance(answer, UnreadableError):
+                raise answer
+            wait = self._jitter.uniform(0, pause)
+            if not loop.time() + wait < deadline:
+                raise UnreadableError(f"{VENUE} {what}: {answer}.")
+            await asyncio.sleep(wait)
+            pause = min(2 * pause, 4.0)
+
+    async def _ask(
+        self, what: str, lane: Lane, query: Mapping[str, object], within: float
+    ) -> Envelope | UnreadableError | str:
+        """One attempt: the reply, an error that is final, or why it may be worth another."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within
+        try:
+            await self._pass(what, lane, within)
+        except RateLimitedError as error:
+            return codes.RefusedReadError(f"{VENUE} {what}: {error}", Category.THROTTLED, "rate")
+        function = getattr(self._reading, ENDPOINTS[what].function)
+        ending = await self._cage.call(
+            lambda: function(**query), lane=lane, within=max(deadline - loop.time(), 0.0)
+        )
+        match ending:
+            case Returned(value):
+                try:
+                    return self._envelope(what, value)
+                except UnreadableError as error:  # perhaps the next one is whole
+                    return _short(error)
+            case Raised(failure):
+                return self._failed_read(what, failure)
+            case NeverBegan():
+                return "no thread was free in time"
+            case Overdue():
+                return "no reply in time"
+            case _:
+                assert_never(ending)
+
+    def _failed_read(self, what: str, error: BaseException) -> UnreadableError | str:
+        if isinstance(error, self._errors.InvalidRequestError):
+            self._heed(what, Operation.READ, error)
+            detail = _short(error.message)
+            final = self._table.refusal(error.status_code, what, detail)
+            return final or f"code {error.status_code}: {detail}"
+        if isinstance(error, self._errors.FailedRequestError):
+            self._heed(what, Operation.READ, error)
+            status = error.status_code
+            if status == 401:
+                return codes.RefusedReadError(
+                    f"{VENUE} {what}: HTTP 401, the key is not accepted", Category.AUTH, "401"
+                )
+            if status in (403, 404):
+                category = Category.THROTTLED if status == 403 else Category.NOT_FOUND
+                return codes.RefusedReadError(
+                    f"{VENUE} {what}: HTTP {status}", category, str(status)
+                )
+            return f"HTTP {status}"
+        if isinstance(error, PermissionError):
+            return UnreadableError(f"{VENUE} {what}: needs an API key and its secret.")
+        return type(error).__name__
+
+    # Changes -------------------------------------------------------------------------------------
+
+    async def send(
+        self, what: str, operation: Operation, body: Mapping[str, object], *, lane: Lane
+    ) -> Envelope | Outcome:
+        """Send a change once: the venue's good reply, or what is certain about it."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.timeouts.submit_deadline
+        patience = self.timeouts.submit_deadline - self.timeouts.connect - self.timeouts.submit
+        try:
+            await self._pass(what, lane, patience)
+        except RateLimitedError as error:
+            return _not_sent(str(error), Category.THROTTLED)
+        function = getattr(self._changing, ENDPOINTS[what].function)
+        crash.point(f"{VENUE}.{operation}.before")
+        ending = await self._cage.call(
+            lambda: function(**body), lane=lane, within=max(deadline - loop.time(), 0.0)
+        )
+        crash.point(f"{VENUE}.{operation}.after")
+        match ending:
+            case Returned(value):
+                try:
+                    return self._envelope(what, value)
+                except UnreadableError as error:
+                    return Ambiguous(_short(error))
+            case Raised(failure):
+                return self._failed_change(what, operation, failure)
+            case NeverBegan():
+                return _not_sent("no thread was free in time", Category.THROTTLED)
+            case Overdue():
+                return Ambiguous(f"{VENUE} {what}: no reply in time")
+            case _:
+                assert_never(ending)
+
+    def _failed_change(self, what: str, operation: Operation, error: BaseException) -> Outcome:
+        if isinstance(error, self._errors.InvalidRequestError):
+            self._heed(what, operation, error)
+            detail = _short(error.message)
+            return self._table.outcome(error.status_code, operation, detail)
+        if isinstance(error, self._errors.FailedRequestError):
+            self._heed(what, operation, error)
+            return Ambiguous(f"{VENUE} {what}: HTTP {error.status_code}")
+        if isinstance(error, PermissionError):  # raised by the SDK before it connects
+            return _not_sent("needs an API key and its secret", Category.AUTH)
+        if never_left(error):
+            return _not_sent(f"{type(error).__name__}: no connection was made", Category.OTHER)
+        return Ambiguous(f"{VENUE} {what}: {type(error).__name__}")
+
+    # Limits --------------------------------------------------------------------------------------
+
+    async def _pass(self, what: str, lane: Lane, within: float) -> None:
+        buckets = (ADDRESS, what) if ENDPOINTS[what].per_second else (ADDRESS,)
+        await self.limiter.acquire(buckets, lane=lane, within=max(within, 0.0))
+
+    def _envelope(self, what: str, value: Any) -> Envelope:
+        """The reply of the SDK, which is asked to return the headers too."""
+        if not isinstance(value, tuple) or len(value) != 3:
+            raise UnreadableError(f"{VENUE} {what}: the SDK returned no reply with headers.")
+        self._told(what, value[2])
+        return envelope(value[0], what)
+
+    def _heed(self, what: str, operation: Operation, error: Any) -> None:
+        """What an error says about limits."""
+        headers = error.resp_headers if isinstance(error.resp_headers, Mapping) else {}
+        self._told(what, headers)
+        if error.status_code in (403, 10403):
+            reset = _header(headers, "X-Bapi-Limit-Reset-Timestamp")
+            self.limiter.ban(f"{VENUE} code {error.status_code}", reset)
+        elif self._table.throttled(error.status_code, operation) and ENDPOINTS[what].per_second:
+            reset = _header(headers, "X-Bapi-Limit-Reset-Timestamp")
+            self.limiter.tell(what, remaining=0, reset_ms=reset)
+
+    def _told(self, what: str, headers: Any) -> None:
+        remaining = _header(headers, "X-Bapi-Limit-Status")
+        if remaining is None or not ENDPOINTS[what].per_second:
+            return
+        self.limiter.tell(
+            what,
+            remaining=remaining,
+            requests=_header(headers, "X-Bapi-Limit"),
+            reset_ms=_header(headers, "X-Bapi-Limit-Reset-Timestamp"),
+        )
+
+
+def _not_sent(detail: str, category: Category) -> Definitive:
+    return Definitive(Certainty.NOT_SENT, category=category, detail=detail)
+
+
+def _short(text: object) -> str:
+    """A short text without the keys: one refusal of this venue repeats them."""
+    shown = redact(str(text))
+    return shown if len(shown) <= _DETAIL else shown[: _DETAIL - 3] + "..."
+
+
+def _header(headers: Any, name: str) -> float | None:
+    try:
+        return float(headers.get(name))
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _sdk() -> tuple[Any, Any]:
+    """The SDK's exceptions and its HTTP class.
+
+    Raises:
+      ImportError: it is not installed.
+    """
+    try:
+        errors = importlib.import_module("pybit.exceptions")
+        http = importlib.import_module("pybit.unified_trading").HTTP
+    except ImportError:
+        raise missing_extra("the Bybit adapter", "pybit", "live") from None
+    # At DEBUG it writes whole replies, and one refusal repeats the key.
+    logging.getLogger("pybit").setLevel(logging.WARNING)
+    return errors, http
+
+
+def _session(
+    http: Any, keys: Mapping[str, str], hosts: Hosts, demo: bool, timeout: tuple[float, float]
+) -> Any:
+    """A session that sends every request exactly once, to one host."""
+    session = http(
+        demo=demo,
+        timeout=timeout,
+        recv_window=RECV_WINDOW_MS,
+        max_retries=1,
+        retry_codes={-1},  # an empty set would mean the default ones
+        return_response_headers=True,
+        **keys,
+    )
+    session.endpoint = hosts.rest
+    session.force_retry = False
+    session.client.max_redirects = 0  # a redirected request would be a second one
+    if hosts.local:
+        session.client.trust_env = False  # no proxy between this machine and itself
+    return session

@@ -1,0 +1,111 @@
+"""Being connected to Bybit: clients, proof of the account, and the stream; sends no order."""
+
+from __future__ import annotations
+
+from live.clock import Clock
+from live.rate import RateConfig
+from live.secrets import Secret
+from live.types import AccountInfo, Instrument, PositionMode, UnreadableError
+from live.venues import bybit_setup as setup
+from live.venues.bybit_client import BybitClient
+from live.venues.bybit_stream import BybitStream, StreamTimes
+from live.venues.bybit_wire import Hosts, Timeouts
+
+
+class BybitSession:
+    """One key at one environment of Bybit.
+
+    Args:
+      api_key, api_secret: blank = market data only.
+      demo: the demo account instead of real money.
+      base_url, stream_url: of a stand-in on this machine.
+      clock: venue time. rate: share of the venue's limits.
+      timeouts, stream_times: None = the usual ones.
+    """
+
+    def __init__(
+        self,
+        api_key: str | Secret,
+        api_secret: str | Secret,
+        *,
+        clock: Clock,
+        demo: bool = True,
+        base_url: str | None = None,
+        stream_url: str | None = None,
+        rate: RateConfig | None = None,
+        timeouts: Timeouts | None = None,
+        stream_times: StreamTimes | None = None,
+    ) -> None:
+        self.demo = demo
+        self.hosts = Hosts.of(demo=demo, rest=base_url, stream=stream_url)
+        self._keys = _keys(api_key, api_secret)
+        self._clock = clock
+        self._rate = rate or RateConfig()
+        self._timeouts = timeouts or Timeouts()
+        self._stream_times = stream_times
+        self._built: BybitClient | None = None
+        self._stream: BybitStream | None = None
+        self._account: AccountInfo | None = None
+        self._instruments: dict[str, Instrument] = {}
+        self._modes: dict[str, PositionMode] = {}
+
+    def __repr__(self) -> str:
+        return f"BybitVenue({self.hosts.rest!r}, demo={self.demo})"
+
+    async def connect(self) -> None:
+        """Build clients, prove whose account the keys open, start the stream; sends no order.
+
+        Raises:
+          UnreadableError: the venue did not say whose account it is.
+        """
+        if self._built is not None:
+            return
+        key, secret = self._keys or (None, None)
+        self._built = BybitClient(
+            key,
+            secret,
+            self.hosts,
+            demo=self.demo,
+            clock=self._clock,
+            rate=self._rate,
+            timeouts=self._timeouts,
+        )
+        if key is not None and secret is not None:
+            try:
+                await self.account()
+            except UnreadableError:
+                await self.close()
+                raise
+            self._stream = BybitStream(self.hosts.stream, key, secret, self._stream_times)
+            self._stream.start()
+
+    async def close(self) -> None:
+        """Release threads, connections and the stream."""
+        client, stream = self._built, self._stream
+        self._built = self._stream = self._account = None
+        if stream is not None:
+            await stream.stop()
+        if client is not None:
+            client.close()
+
+    @property
+    def _client(self) -> BybitClient:
+        if self._built is None:
+            raise UnreadableError("bybit: not connected; call connect() first.")
+        return self._built
+
+    async def account(self) -> AccountInfo:
+        """Whose account this is, read from the venue."""
+        if self._keys is None:
+            raise UnreadableError("bybit account: needs an API key and its secret.")
+        self._account = await setup.read_account(self._client, self._keys[0], demo=self.demo)
+        return self._account
+
+
+def _keys(api_key: str | Secret, api_secret: str | Secret) -> tuple[Secret, Secret] | None:
+    if isinstance(api_key, str) and isinstance(api_secret, str) and not (api_key or api_secret):
+        return None
+    key = api_key if isinstance(api_key, Secret) else Secret("BYBIT_API_KEY", api_key)
+    return key, (
+        api_secret if isinstance(api_secret, Secret) else Secret("BYBIT_API_SECRET", api_secret)
+    )

@@ -1,0 +1,113 @@
+"""A synchronous SDK inside asyncio: a bounded pool of threads, a deadline of our own, no surprises.
+
+Abandoning an asyncio wait does not stop a request in a thread. So a call ends in one of four ways:
+it returned, it raised, it never began, or nobody knows yet; only a call that never began is certain
+to have sent nothing. The SDK's own socket timeout must be the shorter one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from live.rate import Lane
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Returned(Generic[T]):
+    """The call came back."""
+
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The call raised; any exception, so that none can escape unclassified."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class NeverBegan:
+    """No thread was free in time: nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """The deadline passed while the call was under way; it may still do what it was asked to."""
+
+
+Ending = Returned[T] | Raised | NeverBegan | Overdue
+
+
+class Cage:
+    """A bounded pool of threads for one SDK.
+
+    A thread that hangs keeps its place until the SDK's socket timeout frees it, so hanging calls
+    can never pile up; calls of the reserved lane have places of their own.
+
+    Args:
+      name: of the threads. places: calls under way at once, by lane.
+    """
+
+    def __init__(self, name: str, *, places: int = 4, reserved_places: int = 4) -> None:
+        self._pool = ThreadPoolExecutor(places + reserved_places, thread_name_prefix=name)
+        self._free = {
+            Lane.NORMAL: asyncio.Semaphore(places),
+            Lane.RESERVED: asyncio.Semaphore(reserved_places),
+        }
+
+    async def call(self, function: Callable[[], T], *, lane: Lane, within: float) -> Ending[T]:
+        """Run a function in a thread, for at most ``within`` seconds of waiting."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within
+        gate = self._free[lane]
+        try:
+            async with asyncio.timeout_at(deadline):
+                await gate.acquire()
+        except TimeoutError:
+            return NeverBegan()
+        try:
+            future = loop.run_in_executor(self._pool, function)
+        except RuntimeError:  # the cage is closed
+            gate.release()
+            return NeverBegan()
+        future.add_done_callback(lambda ended: _leave(gate, ended))
+        done, _ = await asyncio.wait({future}, timeout=max(deadline - loop.time(), 0.0))
+        if not done:
+            return Overdue()
+        error = future.exception()
+        return Returned(future.result()) if error is None else Raised(error)
+
+    def close(self) -> None:
+        """Start nothing more; calls under way end by themselves."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _leave(gate: asyncio.Semaphore, ended: asyncio.Future[Any]) -> None:
+    gate.release()
+    if not ended.cancelled():
+        ended.exception()  # an abandoned error is not worth a warning
+
+
+def never_left(error: BaseException) -> bool:
+    """Whether an error of `requests` proves that no byte of the request left this machine.
+
+    A refused connection, a name that does not resolve and a connection that was not established in
+    time do. Everything that happens on an established connection does not.
+    """
+    import requests.exceptions as errors
+    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+    if isinstance(error, errors.ConnectTimeout):
+        return True
+    if type(error) is not errors.ConnectionError:  # proxies and TLS may have seen the request
+        return False
+    inner = error.args[0] if error.args else None
+    reason = getattr(inner, "reason", inner)
+    return isinstance(reason, (NewConnectionError, ConnectTimeoutError))
