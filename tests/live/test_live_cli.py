@@ -1,0 +1,457 @@
+"""The command ``jaxtrade live``: what it writes, checks, starts, and how a daemon hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+import tomllib
+import types
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from jaxtrade.cli import _summary
+from live import cli, control, mailbox
+from live.cli import live
+from live.config import ConfigError
+from live.control import Place
+from live.journal import Journal
+from live.secrets import Tokens, private_folder
+from live.server import OperationsServer
+from live.storage import JournalError
+from live.tables import ServerConfig
+
+pytestmark = pytest.mark.filterwarnings("ignore:action_levels")
+
+KEYS = "BYBIT_API_KEY=MARKERkey01234567\nBYBIT_API_SECRET=MARKERsecret0123\n"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty folder to work in, without variables that configure anything."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith(("JAXTRADE_", "BYBIT_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(control, "_ANSWER_SECONDS", 0.4)
+    return tmp_path
+
+
+@pytest.fixture
+def configured(here):
+    """A configuration that passes every check."""
+    (here / "bundle").mkdir()
+    (here / "live.toml").write_text(
+        "[runner]\nstate_dir = 'state'\n[env]\nleverage = 2\nequity_buffer = 0.02\n"
+        "[policy]\nbundle = 'bundle'\n"
+    )
+    return here
+
+
+def open_journal(folder: Path, name: str = "one") -> Journal:
+    return Journal.open(
+        private_folder(folder) / f"{name}.db",
+        account_id="777",
+        strategy_id="default",
+        now_ms=lambda: time.time_ns() // 1_000_000,
+    )
+
+
+def run_of(monkeypatch, behave) -> list:
+    """Put a runner in place that records what it gets."""
+    calls = []
+
+    async def run(config, *, secrets, confirm):
+        calls.append((config, secrets, confirm))
+        return behave()
+
+    monkeypatch.setitem(sys.modules, "live.runner", types.SimpleNamespace(run=run))
+    monkeypatch.setattr("live.logs.configure", lambda **_: None)
+    return calls
+
+
+# Preparing --------------------------------------------------------------------------------------
+
+
+def test_the_command_is_installed_with_a_summary():
+    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["jaxtrade.commands"]["live"] == "live.cli:live"
+    assert "page.html" in project["tool"]["setuptools"]["package-data"]["live"]
+    assert _summary(types.SimpleNamespace(module="live.cli", attr="live")).startswith("Trade a")
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        live(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for name in ("init", "check", "run", "replay", "status", "config", *mailbox.COMMANDS):
+        assert f"\n  {name} " in text
+    assert live([]) == 1
+
+
+@pytest.mark.parametrize("words", [["rnu"], ["run", "--mode", "real"], ["halt"], ["config", "x"]])
+def test_wrong_usage_is_exit_code_1(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        live(words)
+    assert stop.value.code == 1
+    assert "error: " in capsys.readouterr().err
+
+
+def test_init_writes_a_file_that_works_and_never_overwrites(here, capsys):
+    assert live(["init", "--policy", "bundle"]) == 0
+    (here / "bundle").mkdir()
+    text = (here / "live.toml").read_text()
+    assert "BYBIT_API_KEY and BYBIT_API_SECRET" in text
+    assert live(["config", "check"]) == 0
+    assert "jaxtrade live check --config live.toml" in capsys.readouterr().out
+    assert live(["init"]) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert live(["init", "x.toml", "--environment", "BybitFuturesSLTPTradingEv"]) == 1
+    assert "did you mean 'BybitFuturesSLTPTradingEnv'" in capsys.readouterr().err
+
+
+def test_check_has_one_row_per_finding(configured, capsys):
+    assert live(["check", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {"config", "modes", "secrets", "policy", "host", "state"} == {r["group"] for r in rows}
+    assert "fail" not in {r["verdict"] for r in rows}
+    words = ["check", "--set", "env.equity_buffer=0", "--set", "risk.disabled=['collar']"]
+    assert live(words) == 0
+    out = capsys.readouterr().out
+    assert "warn  config   [env] equity_buffer" in out
+    assert "collar do not protect" in out
+    assert live(["check", "--mode", "live", "--policy", "gone"]) == 1
+    out = capsys.readouterr().out
+    assert "fail  modes    [env] demo: must be false" in out
+    assert "fail  secrets  missing: BYBIT_API_KEY" in out
+    assert "fail  policy   [policy] bundle: gone does not exist" in out
+    assert live(["check", "--set", "env.leverage=0", "--set", "runner.mode=x"]) == 1
+    assert capsys.readouterr().out.count("fail  config") == 2
+
+
+def test_check_reads_the_journal(configured, capsys):
+    journal = open_journal(configured / "state")
+    journal.latch("HALTED", "drawdown", "5 %")
+    assert live(["check"]) == 0
+    assert "a daemon runs in this state folder" in capsys.readouterr().out
+    journal.close()
+    assert live(["check"]) == 0
+    assert "one.db: HALTED (drawdown)" in capsys.readouterr().out
+
+
+def test_config_shows_what_is_in_force_and_from_where(configured, monkeypatch, capsys):
+    monkeypatch.setenv("JAXTRADE__RUNNER__STRATEGY_ID", "mine")
+    assert live(["config", "show", "--set", "server.port=99"]) == 0
+    text = capsys.readouterr().out
+    assert 'strategy_id = "mine"  # JAXTRADE__RUNNER__STRATEGY_ID' in text
+    assert "port = 99  # option server.port" in text
+    assert "leverage = 2.0  # live.toml" in text
+    assert tomllib.loads(text)["env"]["name"] == "BybitFuturesTradingEnv"
+    assert live(["config", "show", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runner"]["strategy_id"] == "mine"
+    assert live(["config", "schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["risk"]["daily_loss_limit"]["default"] == 0.03
+    assert live(["config", "check", "--config", "none.toml"]) == 1
+    assert "jaxtrade live init" in capsys.readouterr().err
+
+
+# Running ----------------------------------------------------------------------------------------
+
+
+def test_run_is_paper_and_reads_no_keys(configured, monkeypatch, capsys):
+    monkeypatch.setenv("BYBIT_API_KEY", "MARKERkey01234567")
+    calls = run_of(monkeypatch, lambda: 0)
+    assert live(["run"]) == 0
+    ((config, secrets, confirm),) = calls
+    assert (config.runner.mode, secrets, confirm) == ("paper", {}, None)
+    assert "PAPER" in capsys.readouterr().err
+    assert (configured / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_run_passes_keys_and_confirmation_to_a_real_account(configured, monkeypatch, capsys):
+    path = configured / "keys"
+    path.write_text(KEYS)
+    path.chmod(0o600)
+    calls = run_of(monkeypatch, lambda: 3)
+    words = ["run", "--mode", "live", "--set", "env.demo=false", "--credentials", "keys"]
+    assert live(words) == 1
+    assert "--confirm-live ACCOUNT" in capsys.readouterr().err
+    assert live([*words, "--confirm-live", "777", "--allow-local"]) == 3
+    ((config, secrets, confirm),) = calls
+    assert secrets["api_secret"].reveal() == "MARKERsecret0123"
+    assert (confirm, config.runner.allow_local) == ("777", True)
+    err = capsys.readouterr().err
+    assert "REAL MONEY" in err
+    assert "MARKER" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mode", "demo"], "missing: BYBIT_API_KEY"),
+        (["--mode", "live"], "demo: must be false"),
+        (["--confirm-live", "777"], "only for mode 'live'"),
+        (["--credentials", "keys"], "not used: paper mode reads no keys"),
+        (["--set", "policy.bundle=none"], "a run needs a policy"),
+        (["--set", "runner.mode"], "expected TABLE.FIELD=VALUE"),
+        (["--set", "runnr.mode=x"], "did you mean 'runner'"),
+    ],
+)
+def test_run_refuses_what_does_not_fit_before_it_starts(
+    configured, monkeypatch, capsys, words, message
+):
+    calls = run_of(monkeypatch, lambda: 0)
+    assert live(["run", *words]) == 1
+    assert message in capsys.readouterr().err
+    assert calls == []
+
+
+def raising(error: BaseException):
+    def behave():
+        raise error
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError(["[policy] bundle: other features"]), 1),
+        (JournalError("locked by another process"), 2),
+        (KeyError("a defect"), 70),
+        (ValueError("also a defect"), 70),
+    ],
+)
+def test_how_a_run_ends_is_its_exit_code(configured, monkeypatch, capsys, error, code):
+    run_of(monkeypatch, raising(error))
+    assert live(["run"]) == code
+
+
+def test_a_replay_prints_its_result(configured, monkeypatch, capsys):
+    def replay(config, data, *, check_parity, enforce_risk):
+        return {"data": data.name, "parity": not enforce_risk, "checked": check_parity}
+
+    monkeypatch.setitem(sys.modules, "live.runner", types.SimpleNamespace(replay=replay))
+    assert live(["replay", "--data", "x.csv", "--check-parity", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"data": "x.csv", "parity": True, "checked": True}
+    assert live(["replay", "--data", "x.csv", "--enforce-risk"]) == 1
+
+
+# Commands without a daemon ----------------------------------------------------------------------
+
+
+def test_halt_always_works_and_resume_undoes_it(configured, capsys):
+    folder = configured / "state"
+    (configured / "live.toml").write_text(
+        "[runner]\nstate_dir = 'state'\n[env]\nleverage = 'broken'\n"
+    )
+    assert live(["halt", "--reason", "looks\nwrong"]) == 0
+    assert mailbox.read_halt(folder) == "looks wrong"
+    assert (folder / "HALT").exists()
+    assert live(["resume", "--reason", "looked"]) == 0
+    assert mailbox.read_halt(folder) is None
+
+
+def test_commands_that_need_a_daemon_say_so(configured, capsys):
+    for name in ("flatten", "stop"):
+        assert live([name, "--reason", "x"]) == 1
+        assert "no daemon runs in state; nothing was done" in capsys.readouterr().err
+    assert live(["reduce", "--reason", "x"]) == 1
+    assert "holds no journal" in capsys.readouterr().err
+    assert live(["halt", "--reason", " "]) == 1
+    assert "reason: expected" in capsys.readouterr().err
+
+
+def test_latches_of_a_stopped_daemon_are_set_and_cleared_in_its_journal(configured, capsys):
+    open_journal(configured / "state").close()
+    assert live(["reduce", "--reason", "until monday"]) == 0
+    journal = open_journal(configured / "state")
+    (latch,) = journal.latches()
+    assert (latch.state, latch.reason) == ("REDUCING", "operator")
+    assert "until monday" in latch.detail
+    journal.latch("REDUCING", "mismatch")
+    journal.adjust("BTC", "position", Decimal("0.01"), Decimal(0), {})
+    journal.close()
+    assert live(["resume", "--reason", "monday"]) == 1
+    assert "jaxtrade live acknowledge" in capsys.readouterr().err
+    assert live(["resume", "--reason", "x", "--reset-baseline"]) == 1
+    assert live(["acknowledge", "--reason", "mine", "--symbol", "ETH"]) == 0
+    assert "0 adjustments" in capsys.readouterr().out
+    assert live(["acknowledge", "--reason", "mine"]) == 0
+    assert live(["resume", "--reason", "monday", "--json"]) == 0
+    assert "2 latches cleared" in json.loads(capsys.readouterr().out.splitlines()[-1])["detail"]
+    journal = open_journal(configured / "state")
+    assert journal.latches() == []
+    assert journal.position("BTC") == Decimal("0.01")
+    journal.close()
+
+
+def test_status_without_a_page_reads_the_journal(configured, capsys):
+    assert live(["status"]) == 1
+    assert "no daemon runs here and there is no journal" in capsys.readouterr().err
+    journal = open_journal(configured / "state")
+    journal.latch("HALTED", "drawdown", "5 %")
+    journal.record_equity(1_000, Decimal("10000.5"), Decimal(9000))
+    assert live(["status", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["via"], found["running"]) == ("journal", True)
+    assert found["accounts"][0]["latches"][0]["reason"] == "drawdown"
+    assert found["accounts"][0]["equity"]["baseline"] == "10000.5"
+    journal.close()
+    assert live(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "drawdown" in out
+    assert "10000.5" in out
+
+
+# Commands to a daemon ---------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def daemon(folder: Path, result=None):
+    """Holds the journal and answers what comes by mail; gives what came."""
+    journal, requests, done = open_journal(folder), [], threading.Event()
+
+    def work() -> None:
+        while not done.wait(0.01):
+            for request in mailbox.take(folder, time.time_ns() // 1_000_000):
+                requests.append(request)
+                if result is not None:
+                    mailbox.answer(folder, request, result)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield requests
+    finally:
+        done.set()
+        thread.join()
+        journal.close()
+
+
+def test_a_daemon_without_a_page_gets_commands_by_mail(configured, capsys):
+    mailbox.write_halt(configured / "state", "earlier")
+    with daemon(configured / "state", {"detail": "done"}) as requests:
+        for name in mailbox.COMMANDS:
+            assert live([name, "--reason", "because"]) == 0
+            assert f"{name}: accepted (state folder): done" in capsys.readouterr().out
+        assert live(["resume", "--reason", "r", "--reset-baseline"]) == 0
+    assert [request.name for request in requests] == [*mailbox.COMMANDS, "resume"]
+    assert requests[0].reason == "because"
+    assert str(os.getuid()) in requests[0].by
+    assert mailbox.read_halt(configured / "state") is None  # it would latch again at once
+    assert requests[-1].options == {"reset_baseline": True}
+    assert list((configured / "state" / mailbox.FOLDER).iterdir()) == []
+
+
+def test_a_refusal_and_a_silence_are_told_apart(configured, capsys):
+    with daemon(configured / "state", {"error": "cause persists"}):
+        assert live(["resume", "--reason", "x"]) == 1
+        assert "refused: cause persists" in capsys.readouterr().err
+    with daemon(configured / "state"):
+        assert live(["flatten", "--reason", "x"]) == 0
+        assert "taken, not confirmed" in capsys.readouterr().out
+
+
+def test_a_daemon_that_hangs_is_halted_by_file(configured, capsys):
+    journal = open_journal(configured / "state")
+    assert live(["flatten", "--reason", "x"]) == 1
+    assert "takes no commands" in capsys.readouterr().err
+    assert live(["halt", "--reason", "hangs"]) == 0
+    assert mailbox.read_halt(configured / "state") == "hangs"
+    # What was not taken is withdrawn: a daemon that wakes up later does not flatten.
+    assert mailbox.take(configured / "state", time.time_ns() // 1_000_000) == []
+    journal.close()
+
+
+def test_mail_is_taken_once_and_only_while_it_is_fresh(configured):
+    folder = private_folder(configured / "state")
+    mailbox.post(folder, "halt", "one", by="me", now_ms=1_000)
+    assert [r.reason for r in mailbox.take(folder, 1_000)] == ["one"]
+    assert mailbox.take(folder, 1_000) == []
+    mailbox.post(folder, "flatten", "old", by="me", now_ms=1_000)
+    assert mailbox.take(folder, 1_000 + 31_000) == []
+    box = folder / mailbox.FOLDER
+    for number, body in enumerate((b"{", b"[]", b'{"name": "rm"}', b'{"name": "halt"}', b"\xff")):
+        (box / f"{number:015d}-x.json").write_bytes(body)
+    assert mailbox.take(folder, 1_000) == []
+    assert list(box.iterdir()) == []
+    with pytest.raises(ValueError, match="command: must be one of"):
+        mailbox.post(folder, "buy", "x", by="me", now_ms=1)
+
+
+class Source:
+    def __init__(self):
+        self.commands = []
+
+    def status(self):
+        return {"mode": "paper", "state": "ACTIVE", "symbols": [{"symbol": "BTC", "orders": []}]}
+
+    def ready(self):
+        return True, []
+
+    def tick_age(self):
+        return 0.0
+
+    async def command(self, name, reason):
+        self.commands.append((name, reason))
+        if name == "stop":
+            raise ValueError("not now")
+        return {}
+
+
+def test_a_page_is_preferred_where_there_is_one(configured, capsys):
+    folder = private_folder(configured / "state")
+    tokens, source = Tokens.of(folder), Source()
+
+    async def main():
+        server = OperationsServer(source, ServerConfig(enabled=True, port=0), tokens)
+        async with server.running() as url:
+            there = ["--set", "server.enabled=true", "--set", f"server.port={url.split(':')[-1]}"]
+            for words in (
+                ["status", "--json", *there],
+                ["status", *there],
+                ["halt", "--reason", "x", *there],
+                ["stop", "--reason", "x", *there],
+            ):
+                yield_code = await asyncio.to_thread(live, words)
+                codes.append(yield_code)
+
+    codes: list[int] = []
+    asyncio.run(main())
+    out, err = capsys.readouterr()
+    assert codes == [0, 0, 0, 1]
+    assert json.loads(out.splitlines()[0])["via"] == "page"
+    assert "halt: accepted (page)" in out
+    assert "stop: the daemon's page refuses: not now" in err
+    assert source.commands == [("halt", "x"), ("stop", "x")]
+    assert tokens.control.reveal() not in out + err
+
+
+def test_a_page_that_is_gone_leaves_the_other_ways(configured, capsys):
+    Tokens.of(private_folder(configured / "state"))
+    gone = ["--set", "server.enabled=true", "--set", "server.port=1"]
+    assert live(["halt", "--reason", "x", *gone]) == 0
+    assert "HALT" in capsys.readouterr().out
+
+
+def test_a_place_knows_whether_a_daemon_runs(configured):
+    place = Place.of("live.toml", {}, {})
+    assert not place.running
+    journal = open_journal(configured / "state")
+    assert place.running
+    journal.close()
+    assert not place.running
+    assert [path.name for path in place.journals] == ["one.db"]
+
+
+def test_the_exit_codes_are_those_of_the_contract():
+    assert (cli.SUCCESS, cli.ERROR, cli.REFUSED, cli.JOURNAL_LOST, cli.INTERNAL) == (0, 1, 2, 4, 70)
