@@ -68,6 +68,8 @@ def live(argv: Sequence[str]) -> int:
     try:
         with _notes():
             return act(given)
+    except BrokenPipeError:  # the reader left, as in `jaxtrade live status | head`
+        raise
     except JournalError as error:
         print(f"error: {redact(str(error))}", file=sys.stderr)
         return REFUSED
@@ -207,7 +209,7 @@ def _overrides(given: argparse.Namespace) -> dict[str, str | bool]:
 def _init(given: argparse.Namespace) -> int:
     """Write a configuration file with every field, its default and its rule.
 
-    With a bundle that is there, environment, frames, actions and leverage are those of its training.
+    Environment, frames, actions and leverage are those of a bundle's training, if one is there.
     """
     from jaxtrade.hints import did_you_mean
     from live.environments import ENVIRONMENTS
@@ -216,7 +218,8 @@ def _init(given: argparse.Namespace) -> int:
     if given.environment not in ENVIRONMENTS:
         hint = did_you_mean(given.environment, ENVIRONMENTS) or f"known: {', '.join(ENVIRONMENTS)}"
         raise ValueError(f"--environment: no environment {given.environment!r}; {hint}")
-    environment, fields = given.environment, {}
+    environment: str = given.environment
+    fields: dict[str, Any] = {}
     if given.policy is not None and Path(given.policy).is_file():
         from live.trained import settings_of
 

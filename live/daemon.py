@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -48,6 +49,7 @@ from live.venue import EventKind, Venue
 _log = logging.getLogger("live.daemon")
 
 _ALIVE_SECONDS = 1.0
+_SHOWN_EQUITY = 500
 _FILL_OVERLAP_MS = 600_000
 CLEAN, REFUSED, HALTED, LOST_JOURNAL, SECOND_SIGNAL = 0, 2, 3, 4, 5
 
@@ -87,6 +89,8 @@ class Progress:
     last: Acted | None = None
     last_tick: float = 0.0
     seen: Snapshot | None = None
+    started_ms: int = 0
+    equity: deque[tuple[int, Decimal]] = field(default_factory=lambda: deque(maxlen=_SHOWN_EQUITY))
     decisions: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -141,7 +145,8 @@ class Daemon:
     # Start.
 
     async def _start(self) -> None:
-        """Everything is explained before anything is traded (docs/live.md, "Start")."""
+        """Everything is explained before anything is traded (docs/live.md, "Journal")."""
+        self.progress.started_ms = self.clock.now_ms()
         # A position that a crash has left bare gets its stop before any question is asked.
         await self._protect(restore=True)
         await self.trader.settle_unknown()
@@ -171,11 +176,9 @@ class Daemon:
         """Book the fills since the watermark; whether the venue told them."""
         symbol = self.trader.symbol
         mark = self.journal.watermark(symbol, "fills")
-        since = self.clock.now_ms() if mark is None else mark.venue_ms
-        for order in self.journal.short_of_fills(symbol):
-            since = min(since, self.journal.intent(order.client_id).created_ms)
-        since -= _FILL_OVERLAP_MS
-        fills = await self.trader.executor.fetch_fills(since)
+        # Before the first mark: everything since there is a journal, however long ago.
+        since = int(self.journal.meta("created_ms") or 0) if mark is None else mark.venue_ms
+        fills = await self.trader.executor.fetch_fills(since - _FILL_OVERLAP_MS)
         if fills:
             newest = max(fills, key=lambda fill: fill.venue_time_ms)
             self.journal.set_watermark(symbol, "fills", newest.venue_time_ms, newest.trade_id)
@@ -222,6 +225,8 @@ class Daemon:
             return
         self.meter.looked(self._wall() - begun)
         self.progress.seen = view.snapshot
+        balance = view.snapshot.balance
+        self.progress.equity.append((balance.venue_time_ms, balance.equity))
         self.progress.unreadable = 0
         self.desk.recover("unreadable")
         self.desk.read(view.snapshot)
@@ -538,6 +543,7 @@ class Daemon:
         breakers = desk.breakers
         return {
             "time_ms": self.clock.now_ms(),
+            "started_ms": self.progress.started_ms,
             "mode": self.config.mode,
             "venue": self.venue.name,
             "account": self.journal.meta("tag"),
@@ -568,6 +574,7 @@ class Daemon:
                 "drawdown": None if breakers is None else breakers.drawdown,
                 "daily_loss": None if breakers is None else breakers.daily_loss,
             },
+            "equity_history": list(self.progress.equity),
             "symbols": [self._symbol_status(snapshot)],
         }
 

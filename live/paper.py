@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -108,7 +109,7 @@ class PaperVenue:
         if self._instrument is None:
             listed = await self._market.instrument(symbol)
             self._instrument = listed
-            self._account = SimulatedAccount(self._terms, listed, self._queue.put_nowait)
+            self._account = SimulatedAccount(self._terms, listed, self._tell)
             if self._folder is not None:
                 self._path = self._folder / f"paper-{listed.venue_symbol}.json"
                 self._passed_ms = paper_store.load(self._path, self._account)
@@ -150,9 +151,9 @@ class PaperVenue:
         return await self._market.quote(symbol)
 
     async def orders(self, symbol: str) -> tuple[OrderReport, ...]:
-        """Stop and target of the position."""
+        """Stop and target; they belong to the position and carry no id of ours."""
         del symbol
-        return self._simulated.open_orders
+        return tuple(replace(leg, client_id="") for leg in self._simulated.open_orders)
 
     async def submit(self, intent: Intent) -> Outcome:
         """Fill a market order at the close of the decision bar; nothing is sent anywhere."""
@@ -190,7 +191,8 @@ class PaperVenue:
     async def fills(self, symbol: str, since_ms: int) -> list[Fill]:
         """Every fill since an instant."""
         del symbol
-        return [fill for fill in self._simulated.fills if fill.venue_time_ms >= since_ms]
+        fills = self._simulated.fills
+        return [self._shown(fill) for fill in fills if fill.venue_time_ms >= since_ms]
 
     async def events(self) -> AsyncIterator[VenueEvent]:
         """What happens to the account."""
@@ -198,6 +200,17 @@ class PaperVenue:
             yield event
 
     # The pieces.
+
+    def _tell(self, event: VenueEvent) -> None:
+        shown = event if event.fill is None else replace(event, fill=self._shown(event.fill))
+        self._queue.put_nowait(shown)
+
+    def _shown(self, fill: Fill) -> Fill:
+        """A fill of a leg as a venue tells it that keeps legs on the position."""
+        report = self._simulated.report(fill.client_id)
+        if report is None or report.role is None or not report.role.protective:
+            return fill
+        return replace(fill, client_id="", role=report.role)
 
     @property
     def _simulated(self) -> SimulatedAccount:

@@ -53,6 +53,8 @@ _log = logging.getLogger("live.runner")
 
 PAPER_CASH = 10_000.0
 _CLOCK_SAMPLES = 5
+# Wrappers such as `timeout` send one signal to the process and to its group.
+_ONE_SIGNAL_SECONDS = 1.0
 
 
 async def run(
@@ -392,9 +394,13 @@ def _signals(daemon: Daemon) -> Any:
     """SIGTERM and SIGINT end the daemon in order, a second one at once; SIGUSR1 halts it."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
+    first: float | None = None
 
     def stop() -> None:
-        if daemon.stopping.is_set() and task is not None:
+        nonlocal first
+        if first is None:
+            first = loop.time()
+        elif loop.time() - first > _ONE_SIGNAL_SECONDS and task is not None:
             task.cancel()
         daemon.stopping.set()
 

@@ -148,8 +148,8 @@ class SymbolTrader:
         self.instrument, self.observer, self.config = instrument, observer, config
         self.state = SymbolState.start()
         self.view: View | None = None
-        # START of the newest bar that the holding time has counted.
-        self._counted_ms: int | None = None
+        # START of the newest bar that a restored holding time has counted.
+        self._restored_ms: int | None = None
         self._venue, self._journal, self._clock = venue, journal, clock
         self._standing, self._latch, self._filled = standing, latch, filled
         self._proven = proven
@@ -201,12 +201,12 @@ class SymbolTrader:
             self.config.reads,
         )
         self._note_legs(snapshot)
-        passed = 1
-        if self._counted_ms is not None:
-            passed = (bar_open_ms - self._counted_ms) // self.bar_ms
+        # After a restart the bars are counted from the one that was restored.
+        last = self._restored_ms if self.view is None else self.view.snapshot.bar_open_ms
+        passed = 1 if last is None else (bar_open_ms - last) // self.bar_ms
         state = planner.observe_bar(self.state, snapshot.position, passed)
         observation = self.observer.observe(snapshot, state.held_bars)
-        self.state, self._counted_ms = state, bar_open_ms
+        self.state = state
         self.view = View(snapshot, observation, passed)
         return self.view
 
@@ -226,13 +226,13 @@ class SymbolTrader:
         """Take up what the journal says of the position of a start; nothing of an unknown one."""
         if isinstance(position, Unknown):
             return
-        self._counted_ms = newest_closed_bar(self._clock.now_ms(), self.bar_ms)
+        self._restored_ms = newest_closed_bar(self._clock.now_ms(), self.bar_ms)
         self.state = restored(
             self._journal,
             position,
             self.instrument,
             bar_ms=self.bar_ms,
-            counted_bar_ms=self._counted_ms,
+            counted_bar_ms=self._restored_ms,
             brackets=self.config.decision.table is not None,
         )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from jaxtrade.cli import _summary
-from live import cli, control, mailbox
+from live import cli, control, mailbox, preflight
 from live.cli import live
 from live.config import ConfigError
 from live.control import Place
@@ -44,9 +44,10 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def configured(here):
-    """A configuration that passes every check."""
+def configured(here, monkeypatch):
+    """A configuration that passes every check; its bundle is not looked into."""
     (here / "bundle").mkdir()
+    monkeypatch.setattr(preflight, "_fit", lambda config: "fits")
     (here / "live.toml").write_text(
         "[runner]\nstate_dir = 'state'\n[env]\nleverage = 2\nequity_buffer = 0.02\n"
         "[policy]\nbundle = 'bundle'\n"

@@ -73,6 +73,7 @@ CASES = {
         True, 1.0, ONE, fields={"trade_mode": "fractional", "position_fraction": 0.5}
     ),
 }
+QUICK = ("levels", "levels, next open", "brackets, fractional", "brackets, notional")
 LEVELS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
@@ -132,7 +133,10 @@ def live(case: Case, frame: Any, draws: np.ndarray) -> tuple[Any, ReplayVenue]:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CASES],
+)
 def test_a_replay_is_the_environment(name: str, frame: Any) -> None:
     case = CASES[name]
     generator = np.random.default_rng(list(CASES).index(name))

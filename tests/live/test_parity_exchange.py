@@ -37,6 +37,8 @@ CASES = {
     "brackets, notional": (True, 3.0, {"trade_mode": "notional", "quantity_per_trade": 9_000.0}),
 }
 
+QUICK = ("levels", "brackets, fractional")
+
 
 def configured(brackets: bool, leverage: float, fields: dict[str, Any], fee: float) -> Any:
     """Both configurations of a case."""
@@ -69,8 +71,13 @@ def configured(brackets: bool, leverage: float, fields: dict[str, Any], fee: flo
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("exact", [True, False], ids=["unit lots", "real lots"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "exact", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["unit lots", "real lots"]
+)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CASES],
+)
 def test_the_exchange_does_what_the_environment_does(name: str, exact: bool) -> None:
     brackets, leverage, fields = CASES[name]
     frame = minutes(HISTORY + STEPS + 30, volatility=0.002)
