@@ -25,25 +25,14 @@ from live.findings import Cause, ForcedFill
 from live.journal import AlreadyDecidedError, Journal
 from live.meter import Meter
 from live.policy import BaselinePolicy, BundlePolicy, Policy
-from live.reactions import (
-    CheckProtection,
-    Degrade,
-    FetchFills,
-    FlattenPosition,
-    ForeignPolicy,
-    ForgetLevel,
-    LookAgain,
-    RecordAdjustment,
-    ResetPlanner,
-    SetLatch,
-    react,
-)
-from live.readings import BarDecided, UnknownOverdue
+from live.reactions import ForeignPolicy, react
+from live.readings import Answered, AuthFailed, BarDecided, JournalWrite, UnknownOverdue
 from live.reconcile import Sightings
+from live.responses import respond
 from live.risk import Latch, TradingState
 from live.startup import disagreement
 from live.trader import Acted, SymbolTrader, View
-from live.types import Fill, Flat, Held, Snapshot, Unknown, UnreadableError
+from live.types import Category, Fill, Flat, Held, Snapshot, Unknown, UnreadableError
 from live.venue import EventKind, Venue
 
 _log = logging.getLogger("live.daemon")
@@ -221,6 +210,7 @@ class Daemon:
         try:
             view = await self.trader.look(bar_open_ms)
         except UnreadableError as error:
+            self._refused(error)
             await self._unreadable(str(error))
             return
         self.meter.looked(self._wall() - begun)
@@ -268,6 +258,10 @@ class Daemon:
         return action, (self._wall() - begun) * 1000, False
 
     def _noted(self, view: View, acted: Acted, action: Any) -> None:
+        for sent in acted.sent:
+            self.desk.note(Answered(sent.outcome))
+        health = self.journal.health
+        self.desk.note(JournalWrite(written=health.failure is None, slow=health.slow_in_a_row > 0))
         codes = {deny.code for _, deny in acted.denied}
         self.meter.denied(codes)
         self.desk.note(
@@ -287,6 +281,11 @@ class Daemon:
             "observation": {key: np.asarray(x).tolist() for key, x in view.observation.items()},
         }
         self.progress.decisions = [row, *self.progress.decisions[:19]]
+
+    def _refused(self, error: UnreadableError) -> None:
+        """A read that was refused for its key halts at once: asking again would only be worse."""
+        if getattr(error, "category", None) is Category.AUTH:
+            self.desk.note(AuthFailed(str(error)))
 
     async def _unreadable(self, detail: str) -> None:
         self.progress.unreadable += 1
@@ -394,6 +393,7 @@ class Daemon:
         try:
             snapshot = await self.trader.glance(bar)
         except UnreadableError as error:
+            self._refused(error)
             self.desk.degrade("unreadable")
             _log.warning("reconcile: %s", error)
             return None
@@ -432,39 +432,15 @@ class Daemon:
                 "finding", symbol, {"what": type(finding).__name__, "confirmed": confirmed}
             )
             for reaction in react(finding, self.config.foreign, confirmed):
-                await self._reacted(reaction)
+                if await respond(
+                    reaction, self.trader, self.journal, self.desk, self.config.foreign
+                ):
+                    self._wake.set()
         held = self._sightings.reasons
         for reason in ("mismatch", "foreign", "position"):
             if reason not in held:
                 self.desk.recover(reason)
         return not findings
-
-    async def _reacted(self, reaction: Any) -> None:
-        match reaction:
-            case FetchFills():
-                await self._fetch()
-            case ResetPlanner() | ForgetLevel():
-                self.trader.forget_level()
-            case RecordAdjustment(kind, quantity, cash, acknowledged):
-                self.journal.adjust(
-                    self.trader.symbol,
-                    kind,
-                    quantity,
-                    cash,
-                    {"policy": self.config.foreign.value},
-                    acknowledged_by=self.config.foreign.value if acknowledged else None,
-                )
-                self.trader.executor.manual.clear()
-            case FlattenPosition(reason):
-                await self.trader.flatten(reason)
-            case Degrade(reason):
-                self.desk.degrade(reason)
-            case SetLatch(latch):
-                self.desk.latch(latch)
-            case LookAgain() | CheckProtection():
-                self._wake.set()
-            case _:
-                self.journal.event("reaction", self.trader.symbol, {"what": repr(reaction)})
 
     async def _protect(self, *, restore: bool = False) -> None:
         bar = newest_closed_bar(self.clock.now_ms(), self.trader.bar_ms)

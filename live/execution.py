@@ -219,13 +219,13 @@ class Executor:
         """An accepted order to its end; the position it leaves."""
         follow = FollowUp.start(self._journal.tracked(client_id), self._now(), self._timing.follow)
         # Market orders are mostly filled by now.
-        follow = follow.polled(await self._ask(client_id), self._now())
+        follow = follow.polled(await self.ask(client_id), self._now())
         while True:
             match follow.command(self._now()):
                 case Sleep(until_ms):
                     await self._clock.sleep(max(until_ms - self._now(), 0) / 1000)
                 case Poll():
-                    follow = follow.polled(await self._ask(client_id), self._now())
+                    follow = follow.polled(await self.ask(client_id), self._now())
                 case CancelRemainder():
                     follow = follow.cancelled(await self.cancel(client_id), self._now())
                 case FetchFills():
@@ -240,7 +240,7 @@ class Executor:
                     self._journal.resolve(client_id, IntentState.UNKNOWN)
                     return await readable_position(self._venue, self._symbol)
 
-    async def _ask(self, client_id: str) -> Answer:
+    async def ask(self, client_id: str) -> Answer:
         """What the venue says of an order, which the journal hears too."""
         try:
             async with asyncio.timeout(self._timing.read):
@@ -253,7 +253,7 @@ class Executor:
 
     async def _round(self, client_id: str, since_ms: int) -> Round:
         """Every list that could name an order."""
-        answer = await self._ask(client_id)
+        answer = await self.ask(client_id)
         orders: tuple[OrderReport, ...] | None
         try:
             async with asyncio.timeout(self._timing.read):

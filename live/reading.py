@@ -22,7 +22,7 @@ from live.rows import (
     fill_of,
 )
 from live.storage import Health, Storage
-from live.types import Fill, FillKind, IntentKind
+from live.types import Fill, FillKind, IntentKind, Role
 
 ZERO = Decimal(0)
 DAY_MS = 86_400_000
@@ -131,6 +131,15 @@ class JournalReader:
         """Orders that the venue has accepted and not ended, as far as the journal knows."""
         rows = self._intents(symbol, (IntentState.ACKED, IntentState.PARTIAL))
         return [row for row in rows if row.kind is not IntentKind.AMEND]
+
+    def entries_sent(self, since_ms: int) -> list[int]:
+        """When orders that open or increase were sent since an instant, ascending."""
+        rows = self._storage.rows(
+            "SELECT sent_ms FROM intents WHERE role = ? AND sent_ms >= ? ORDER BY sent_ms",
+            Role.ENTRY,
+            since_ms,
+        )
+        return [int(row["sent_ms"]) for row in rows]
 
     def short_of_fills(self, symbol: str, since_ms: int = 0) -> list[TrackedOrder]:
         """Orders created since an instant of which the venue reported more than was booked."""

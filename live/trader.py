@@ -35,6 +35,7 @@ from live.protection import (
     PlaceStop,
     protection_of,
 )
+from live.reading import DAY_MS
 from live.restoring import restored
 from live.risk import Latch, OrderRate, RiskConfig, Standing, TradingState
 from live.riskcontext import RiskContext
@@ -154,7 +155,8 @@ class SymbolTrader:
         self._standing, self._latch, self._filled = standing, latch, filled
         self._proven = proven
         self._guard = Guard()
-        self._rate = OrderRate()
+        now = clock.now_ms()
+        self._rate = OrderRate.of(journal.entries_sent(now - DAY_MS), now)
         self._legs: dict[str, Role] = {}
         self._searches: dict[str, asyncio.Task[None]] = {}
         self.executor = Executor(
@@ -176,7 +178,8 @@ class SymbolTrader:
     @property
     def frozen(self) -> bool:
         """Whether an order of the symbol is unknown: nothing new may be risked."""
-        return any(not task.done() for task in self._searches.values())
+        unknown = self._journal.unresolved(self.symbol)
+        return any(row.sent_ms is not None for row in unknown)
 
     @property
     def bar_ms(self) -> int:
@@ -326,7 +329,7 @@ class SymbolTrader:
             if intent.role is Role.ENTRY:
                 self._rate = self._rate.sent(self._clock.now_ms())
             if one.unknown:
-                self._search(intent)
+                self.search(intent.client_id, intent.bracket)
             if not one.executed:
                 break
         if not plan.intents:
@@ -436,12 +439,12 @@ class SymbolTrader:
             trigger_price=bracket.stop_price,
             bracket=bracket,
         )
-        (intent,) = self._journal.add_intents(self.symbol, self._bar(), (wanted,))
+        (intent,) = self._journal.add_intents(self.symbol, self.bar, (wanted,))
         sent = await self.executor.send(intent)
         if sent.executed:
             self._journal.set_protection(self.symbol, bracket, quantity, client_id=intent.client_id)
         elif sent.unknown:
-            self._search(intent)
+            self.search(intent.client_id, intent.bracket)
         return sent
 
     async def flatten(self, reason: str) -> bool:
@@ -466,7 +469,7 @@ class SymbolTrader:
                 reduce_only=True,
                 reason=reason,
             )
-            (intent,) = self._journal.add_intents(self.symbol, self._bar(), (wanted,))
+            (intent,) = self._journal.add_intents(self.symbol, self.bar, (wanted,))
             await self.executor.send(intent)
         position = await snapshots.readable_position(self._venue, self.symbol)
         return isinstance(position, Flat)
@@ -552,19 +555,31 @@ class SymbolTrader:
         ]
         await asyncio.gather(*searches, *ends)
 
-    def _search(self, intent: Intent) -> None:
+    def search(self, client_id: str, bracket: Bracket | None = None) -> None:
+        """Ask about an order in the background until it is known."""
+        running = self._searches.get(client_id)
+        if running is not None and not running.done():
+            return
+
         async def search() -> None:
-            await self.executor.resolve(intent.client_id, intent.bracket)
+            await self.executor.resolve(client_id, bracket)
             # What it came to is the venue's word, not the plan's: the level is open again.
             self.state = replace(self.state, last_level=None)
 
-        self._searches[intent.client_id] = asyncio.ensure_future(search())
+        self._searches[client_id] = asyncio.ensure_future(search())
 
     async def close(self) -> None:
         """Stop searching; the journal keeps what is unknown."""
         for task in self._searches.values():
             task.cancel()
         await asyncio.gather(*self._searches.values(), return_exceptions=True)
+
+    async def place_target(self, price: Decimal) -> None:
+        """Set the target of the position again; its stop stays where it is."""
+        position = await snapshots.readable_position(self._venue, self.symbol)
+        if isinstance(position, Held):
+            legs = Bracket(position.stop_price, price)
+            await self._amend(position, legs, "the target was missing")
 
     def journal_view(self) -> JournalView:
         """What the journal says of the symbol, for comparisons with the venue."""
@@ -591,7 +606,8 @@ class SymbolTrader:
             if order.role is not None and order.role.protective:
                 self._legs[order.venue_order_id] = order.role
 
-    def _bar(self) -> int:
+    @property
+    def bar(self) -> int:
         """The bar that further intents belong to."""
         if self.view is not None:
             return self.view.snapshot.bar_open_ms

@@ -262,3 +262,47 @@ def test_a_refused_order_leaves_the_bar_flat_and_the_next_one_tries_again() -> N
         desk.check()
 
     trading(test)
+
+
+def test_a_revoked_key_halts() -> None:
+    async def test(desk: Desk) -> None:
+        await desk.bar(LONG)
+        desk.server.revoke_key()
+        before = len(desk.server.requests("*"))
+        await desk.bar(SHORT)
+        assert desk.daemon.desk.state is TradingState.HALTED
+        assert len(desk.server.requests("*")) - before < 12  # no storm
+        assert desk.held > 0
+        assert desk.server.engine.bracket(BTC).stop_price is not None
+
+    trading(test)
+
+
+def test_refusals_in_a_row_end_new_risk() -> None:
+    async def test(desk: Desk) -> None:
+        desk.server.faults.add("order/create", "reject", count=None, code=110007)
+        for _ in range(5):
+            await desk.bar(LONG)
+        assert desk.daemon.desk.state is TradingState.REDUCING
+        assert "rejections" in " ".join(desk.daemon.desk.standing.reasons)
+
+    trading(test)
+
+
+def test_a_restart_does_not_forget_how_many_orders_were_sent() -> None:
+    async def test(desk: Desk) -> None:
+        await desk.bar(LONG)
+        trader = desk.daemon.trader
+        again = type(trader)(
+            desk.daemon.venue,
+            desk.daemon.journal,
+            desk.clock,
+            trader.instrument,
+            trader.observer,
+            trader.config,
+            standing=lambda: desk.daemon.desk.standing,
+            latch=desk.daemon.desk.latch,
+        )
+        assert again._rate.of_day == trader._rate.of_day == 1
+
+    trading(test)
