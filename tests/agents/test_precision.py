@@ -38,7 +38,11 @@ def learner_of(encoder: str, view: str, precision: str) -> tuple[ppo.PPO, ppo.PP
 
 @pytest.mark.parametrize(
     ("encoder", "view"),
-    [*((name, "steps") for name in ENCODERS), *((name, "segments") for name in SHARING)],
+    [
+        *(pytest.param(name, "steps", marks=pytest.mark.slow) for name in ENCODERS),
+        ("conv", "segments"),
+        pytest.param("recurrent", "segments", marks=pytest.mark.slow),
+    ],
 )
 def test_half_the_bytes_change_outputs_by_their_rounding(encoder: str, view: str) -> None:
     learner, config = learner_of(encoder, view, "float32")

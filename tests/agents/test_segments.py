@@ -51,7 +51,11 @@ def environment(rows: int = 400, **fields: Any) -> SequentialTradingEnv:
 RECURRENT = CONFIG.replace(encoder="recurrent", memory=4)  # 7 rows as well
 
 
-@pytest.fixture(scope="module", params=[CONFIG, RECURRENT], ids=lambda config: config.encoder)
+@pytest.fixture(
+    scope="module",
+    params=[CONFIG, pytest.param(RECURRENT, marks=pytest.mark.slow)],
+    ids=["conv", "recurrent"],
+)
 def learner(request: pytest.FixtureRequest) -> ppo.PPO:
     with pytest.warns(UserWarning, match="data gaps"):
         return ppo.PPO.create(environment(), request.param)

@@ -133,6 +133,7 @@ def test_a_doubtful_entry_is_asked_about_and_never_sent_again(fault: str) -> Non
     trading(test)
 
 
+@pytest.mark.slow
 def test_a_frozen_symbol_opens_nothing() -> None:
     async def test(desk: Desk) -> None:
         def blackout() -> None:

@@ -37,7 +37,7 @@ CASES = {
     "brackets, notional": (True, 3.0, {"trade_mode": "notional", "quantity_per_trade": 9_000.0}),
 }
 
-QUICK = ("levels", "brackets, fractional")
+QUICK = ("brackets, fractional",)
 
 
 def configured(brackets: bool, leverage: float, fields: dict[str, Any], fee: float) -> Any:
