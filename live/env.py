@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -29,10 +28,9 @@ from live.environments import (
     ExchangeEnvConfig,
 )
 from live.journal import Journal
-from live.observation import Observer
 from live.replay import EndOfDataError
 from live.risk import Latch, RiskConfig, TradingState
-from live.runner import decision_of
+from live.runner import decision_of, observer_of, set_up
 from live.secrets import read_secrets
 from live.split import SplitVenue
 from live.timing import OffsetEstimator
@@ -198,30 +196,14 @@ class ExchangeTradingEnv:
         if self._running is not None:
             return self._running
         venue, clock = await self._connected()
-        instrument = await venue.instrument(self.config.symbol)
-        await venue.configure(
-            instrument.symbol,
-            Decimal(str(self.config.leverage)),
-            self.config.margin_mode,
-            self.config.position_mode,
-            account_wide=self.config.configure_account,
-        )
+        instrument = await set_up(venue, self.config)
         account = await venue.account()
         journal = self._journal or Journal.open(
             None, account_id=account.account_id, strategy_id="env", now_ms=clock.now_ms
         )
         decision = decision_of(self.config, instrument)
         replay = hasattr(venue, "advance")
-        observer = Observer.create(
-            time_frames=[frame.name for frame in self.config.frames],
-            window_sizes=list(self.config.windows),
-            execute_on=self.config.execution_frame.name,
-            features=self._features,
-            leverage=decision.leverage,
-            maintenance_rate=decision.maintenance_rate,
-            replay=replay,
-            base_features=self.config.include_base_features,
-        )
+        observer = observer_of(self.config, decision, features=self._features, replay=replay)
         desk = Desk(journal, self._risk)
         disaster = getattr(self.config, "disaster_stop_fraction", None)
         trader = SymbolTrader(

@@ -18,7 +18,7 @@ from live.config import LiveConfig, check_modes
 from live.daemon import LOST_JOURNAL, REFUSED, SECOND_SIGNAL, Daemon, DaemonConfig
 from live.decision import DecisionConfig
 from live.desk import Desk
-from live.environments import BracketEnvConfig, FractionalEnvConfig
+from live.environments import BracketEnvConfig, ExchangeEnvConfig, FractionalEnvConfig
 from live.execution import SendTiming
 from live.followup import FollowConfig
 from live.journal import Journal, JournalError
@@ -140,15 +140,24 @@ async def _prepared(
     await venue.connect()
     await synchronise(clock, estimator, venue.server_time, samples=_CLOCK_SAMPLES)
     account = await venue.account()
-    instrument = await venue.instrument(config.env.symbol)
+    return account, await set_up(venue, config.env)
+
+
+async def set_up(venue: Venue, env: ExchangeEnvConfig) -> Instrument:
+    """The instrument of a configuration, with leverage and modes set and read back.
+
+    Raises:
+      ValueError: it does not trade, or what was read back differs.
+    """
+    instrument = await venue.instrument(env.symbol)
     await venue.configure(
         instrument.symbol,
-        Decimal(str(config.env.leverage)),
-        config.env.margin_mode,
-        config.env.position_mode,
-        account_wide=config.env.configure_account,
+        Decimal(str(env.leverage)),
+        env.margin_mode,
+        env.position_mode,
+        account_wide=env.configure_account,
     )
-    return account, instrument
+    return instrument
 
 
 def _journal_of(config: LiveConfig, account_id: str, clock: SystemClock) -> Journal:
@@ -363,21 +372,37 @@ def policy_of(
                 f"on those of {asked.name}; write {paced.name!r}."
             )
         return observer, BundlePolicy.load(wanted.bundle, _target(observer, decision))
-    observer = Observer.create(
-        time_frames=[frame.name for frame in env.frames],
-        window_sizes=list(env.windows),
-        execute_on=env.execution_frame.name,
-        leverage=leverage,
-        maintenance_rate=rate,
-        replay=replay,
-        base_features=env.include_base_features,
-    )
+    observer = observer_of(env, decision, replay=replay)
     target = _target(observer, decision)
     if wanted.factory is not None:
         return observer, CallablePolicy.made_by(wanted.factory, target)
     if wanted.baseline is not None:
         return observer, BaselinePolicy(wanted.baseline, target, seed=env.seed)
     raise ValueError("[policy]: give a bundle, a factory or a baseline.")
+
+
+def observer_of(
+    env: ExchangeEnvConfig,
+    decision: DecisionConfig,
+    *,
+    features: Any = "default",
+    replay: bool = False,
+) -> Observer:
+    """The observer that a configuration describes.
+
+    Args:
+      features: as offline. replay: the account is that of the environments, not a venue's.
+    """
+    return Observer.create(
+        time_frames=[frame.name for frame in env.frames],
+        window_sizes=list(env.windows),
+        execute_on=env.execution_frame.name,
+        features=features,
+        leverage=decision.leverage,
+        maintenance_rate=decision.maintenance_rate,
+        replay=replay,
+        base_features=env.include_base_features,
+    )
 
 
 def _target(observer: Observer, decision: DecisionConfig) -> PolicyTarget:

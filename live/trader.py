@@ -358,13 +358,11 @@ class SymbolTrader:
         return self.config.decision.table is not None or self.config.disaster_stop is not None
 
     def _wanted(self, position: Any) -> Bracket | None:
-        """The legs that the position should have."""
+        """The legs that the position should have, where it needs a stop at all."""
         if not isinstance(position, Held):
             return None
         if self.state.bracket is not None:
             return self.state.bracket
-        if self.config.disaster_stop is None and self.config.decision.table is None:
-            return None
         fraction = self.config.disaster_stop
         stop = disaster_stop(
             position,
@@ -611,7 +609,7 @@ class SymbolTrader:
         """The bar that further intents belong to."""
         if self.view is not None:
             return self.view.snapshot.bar_open_ms
-        return self._clock.now_ms() // self.bar_ms * self.bar_ms - self.bar_ms
+        return newest_closed_bar(self._clock.now_ms(), self.bar_ms)
 
 
 def _near(one: Bracket, other: Bracket, tick: Decimal) -> bool:
