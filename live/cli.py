@@ -61,8 +61,8 @@ def live(argv: Sequence[str]) -> int:
     if given.command is None:
         print(_parser().format_help(), file=sys.stderr)
         return ERROR
+    from live.journal.storage import JournalError
     from live.secrets import redact
-    from live.storage import JournalError
 
     act: Callable[[argparse.Namespace], int] = given.act
     try:
@@ -212,8 +212,8 @@ def _init(given: argparse.Namespace) -> int:
     Environment, frames, actions and leverage are those of a bundle's training, if one is there.
     """
     from jaxtrade.hints import did_you_mean
-    from live.environments import ENVIRONMENTS
-    from live.template import initial
+    from live.config.environments import ENVIRONMENTS
+    from live.config.template import initial
 
     if given.environment not in ENVIRONMENTS:
         hint = did_you_mean(given.environment, ENVIRONMENTS) or f"known: {', '.join(ENVIRONMENTS)}"
@@ -221,7 +221,7 @@ def _init(given: argparse.Namespace) -> int:
     environment: str = given.environment
     fields: dict[str, Any] = {}
     if given.policy is not None and Path(given.policy).is_file():
-        from live.trained import settings_of
+        from live.config.trained import settings_of
 
         environment, fields = settings_of(given.policy)
     text = initial(environment, given.file.name, given.policy, fields)
@@ -238,7 +238,7 @@ def _init(given: argparse.Namespace) -> int:
 def _check(given: argparse.Namespace) -> int:
     """Check configuration, keys, policy and state; nothing is sent anywhere."""
     from live.config import confirmation
-    from live.preflight import Verdict, checks, worst
+    from live.config.preflight import Verdict, checks, worst
     from live.secrets import redact
 
     confirm = confirmation(given.confirm_live)
@@ -254,7 +254,7 @@ def _check(given: argparse.Namespace) -> int:
 def _config(given: argparse.Namespace) -> int:
     """Show the merged configuration, check it, or list every field with default and rule."""
     from live import config as configs
-    from live import template
+    from live.config import template
 
     if given.what == "schema":
         print(json.dumps(template.reference(), indent=2))
@@ -289,10 +289,10 @@ def _loaded(given: argparse.Namespace) -> LiveConfig:
 
 def _run(given: argparse.Namespace) -> int:
     """Trade until told to stop: paper unless the configuration says otherwise."""
-    from live import logs
     from live.config import ConfigError, check_modes, confirmation
+    from live.journal.storage import JournalError
+    from live.operations import logs
     from live.secrets import private_folder
-    from live.storage import JournalError
 
     config = _loaded(given)
     confirm = confirmation(given.confirm_live)
@@ -365,7 +365,7 @@ def _replay(given: argparse.Namespace) -> int:
 
 
 def _command(given: argparse.Namespace) -> int:
-    from live.control import Place, give
+    from live.operations.control import Place, give
 
     options = {
         name: getattr(given, name)
@@ -385,7 +385,7 @@ def _command(given: argparse.Namespace) -> int:
 
 def _status(given: argparse.Namespace) -> int:
     """State, position, orders and last decisions of a daemon, or of the journal it left."""
-    from live.control import Place, status
+    from live.operations.control import Place, status
 
     place = Place.of(_file(given), _overrides(given))
     found = status(place)

@@ -20,24 +20,24 @@ import numpy as np
 from jaxtrade import rewards
 from jaxtrade.core.account import ACCOUNT_STATE_LABELS
 from live.clock import Clock, SystemClock, newest_closed_bar, next_tick, synchronise
-from live.decision import SymbolState
-from live.desk import Desk
-from live.environments import (
+from live.config.environments import (
     BybitFuturesSLTPTradingEnvConfig,
     BybitFuturesTradingEnvConfig,
     ExchangeEnvConfig,
 )
 from live.journal import Journal
+from live.planner.decision import SymbolState
 from live.replay import EndOfDataError
 from live.risk import Latch, RiskConfig, TradingState
 from live.runner import decision_of, observer_of, set_up
 from live.secrets import read_secrets
-from live.split import SplitVenue
 from live.timing import OffsetEstimator
-from live.trader import SymbolTrader, TraderConfig, View
+from live.trading.desk import Desk
+from live.trading.trader import SymbolTrader, TraderConfig, View
 from live.types import Held, UnreadableError
 from live.venue import Venue
 from live.venues.bybit import BybitVenue
+from live.venues.split import SplitVenue
 
 Observation = dict[str, np.ndarray]
 

@@ -12,21 +12,20 @@ from typing import Any
 
 import jaxtrade
 from jaxtrade.bundle import Bundle
-from live.bars import duration_ms
 from live.clock import ClockLimits, SystemClock, synchronise
 from live.config import LiveConfig, check_modes
-from live.daemon import LOST_JOURNAL, REFUSED, SECOND_SIGNAL, Daemon, DaemonConfig
-from live.decision import DecisionConfig
-from live.desk import Desk
-from live.environments import BracketEnvConfig, ExchangeEnvConfig, FractionalEnvConfig
-from live.execution import SendTiming
-from live.followup import FollowConfig
+from live.config.environments import BracketEnvConfig, ExchangeEnvConfig, FractionalEnvConfig
 from live.journal import Journal, JournalError
-from live.meter import Meter, MeteredVenue
-from live.metrics import Metrics
-from live.notify import Kind
 from live.observation import Observer
+from live.observation.bars import duration_ms
+from live.operations.meter import Meter, MeteredVenue
+from live.operations.metrics import Metrics
+from live.operations.notify import Kind
+from live.operations.services import TellingMeter, notified, served, teller, timed
+from live.orders.followup import FollowConfig
+from live.orders.resolution import ResolveConfig
 from live.paper import PaperVenue
+from live.planner.decision import DecisionConfig
 from live.policy import (
     BaselinePolicy,
     BundlePolicy,
@@ -35,19 +34,20 @@ from live.policy import (
     PolicyTarget,
     observer_for,
 )
-from live.rate import RateConfig
-from live.reactions import ForeignPolicy
-from live.replay_money import ReplayTerms
-from live.resolution import ResolveConfig
+from live.reconcile.reactions import ForeignPolicy
+from live.replay.money import ReplayTerms
 from live.risk import Latch, TradingState
 from live.secrets import Secret, confirm_account, private_folder
-from live.services import TellingMeter, notified, served, teller, timed
-from live.snapshots import ReadTiming
 from live.timing import OffsetEstimator
-from live.trader import SymbolTrader, TraderConfig
+from live.trading.daemon import LOST_JOURNAL, REFUSED, SECOND_SIGNAL, Daemon, DaemonConfig
+from live.trading.desk import Desk
+from live.trading.execution import SendTiming
+from live.trading.snapshots import ReadTiming
+from live.trading.trader import SymbolTrader, TraderConfig
 from live.types import AccountInfo, Instrument, UnreadableError
 from live.venue import Venue
 from live.venues.bybit import BybitVenue
+from live.venues.rate import RateConfig
 
 _log = logging.getLogger("live.runner")
 
@@ -63,7 +63,7 @@ async def run(
     secrets: Mapping[str, Secret] | None = None,
     confirm: str | None = None,
 ) -> int:
-    """Trade until told to stop; the exit code of `live.daemon`.
+    """Trade until told to stop; the exit code of `live.trading.daemon`.
 
     Args:
       secrets: keys by argument name; none in paper mode. confirm: the second switch of real money.
@@ -122,8 +122,8 @@ async def run(
 def replay(
     config: LiveConfig, data: Any, *, check_parity: bool = False, enforce_risk: bool = False
 ) -> dict[str, Any]:
-    """See `live.backtest.replay`."""
-    from live import backtest  # it stands on this module
+    """See `live.replay.backtest.replay`."""
+    from live.replay import backtest
 
     return backtest.replay(config, data, check_parity=check_parity, enforce_risk=enforce_risk)
 

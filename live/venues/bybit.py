@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import AsyncIterator
 from decimal import Decimal
 
-from live.rate import Lane
 from live.types import (
     Answer,
     Balance,
@@ -37,6 +36,7 @@ from live.venues.bybit_lists import fills_since, find_order, open_orders
 from live.venues.bybit_session import BybitSession
 from live.venues.bybit_trade import UnfitError, acknowledged, amend_body, order_body
 from live.venues.codes import Operation
+from live.venues.rate import Lane
 from live.venues.symbols import joined
 
 

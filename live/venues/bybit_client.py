@@ -16,7 +16,6 @@ from typing import Any, assert_never
 from jaxtrade.extras import missing_extra
 from live import crash
 from live.clock import Clock
-from live.rate import Lane, Limit, Limiter, RateConfig, RateLimitedError
 from live.secrets import Secret, redact
 from live.types import Ambiguous, Category, Certainty, Definitive, Outcome, UnreadableError
 from live.venues import codes
@@ -31,6 +30,7 @@ from live.venues.bybit_wire import (
 )
 from live.venues.cage import Cage, NeverBegan, Overdue, Raised, Returned, never_left
 from live.venues.codes import Operation
+from live.venues.rate import Lane, Limit, Limiter, RateConfig, RateLimitedError
 
 _DETAIL = 200  # characters of a venue's message that are kept
 

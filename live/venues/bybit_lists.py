@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from live.rate import Lane
 from live.types import Absent, Answer, Fill, Found, OrderReport, Unavailable, UnreadableError
 from live.venues.bybit_client import BybitClient
 from live.venues.bybit_orders import fill, order, order_of_fills
 from live.venues.fields import Fields
+from live.venues.rate import Lane
 
 _ROWS = {"order/realtime": 50, "order/history": 50, "execution/list": 100}  # of one request
 _MOST_PAGES = 100

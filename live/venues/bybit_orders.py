@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from types import MappingProxyType
 
-from live import ids
+from live.journal import ids
 from live.types import Fill, FillKind, OrderReport, OrderStatus, Role
 from live.venue import EventKind, VenueEvent
 from live.venues.bybit_parse import SETTLE, SIDES, VENUE, each

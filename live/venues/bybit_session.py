@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from live.clock import Clock
-from live.rate import RateConfig
 from live.secrets import Secret
 from live.types import AccountInfo, Instrument, PositionMode, UnreadableError
 from live.venues import bybit_setup as setup
 from live.venues.bybit_client import BybitClient
 from live.venues.bybit_stream import BybitStream, StreamTimes
 from live.venues.bybit_wire import Hosts, Timeouts
+from live.venues.rate import RateConfig
 
 
 class BybitSession:

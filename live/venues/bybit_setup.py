@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Callable
 from decimal import Decimal
 
-from live.rate import Lane
 from live.secrets import Secret
 from live.types import (
     AccountInfo,
@@ -29,6 +28,7 @@ from live.venues import bybit_market as market
 from live.venues import bybit_parse as parse
 from live.venues.bybit_client import BybitClient
 from live.venues.codes import Operation, RefusedReadError
+from live.venues.rate import Lane
 
 _MODES = {PositionMode.ONE_WAY: 0, PositionMode.HEDGE: 3}
 _MARGINS = {MarginMode.ISOLATED: "ISOLATED_MARGIN", MarginMode.CROSS: "REGULAR_MARGIN"}

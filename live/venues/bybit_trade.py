@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 from typing import assert_never
 
-from live.rounding import wire
+from live.planner.rounding import wire
 from live.types import (
     Ambiguous,
     Bracket,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from live.rate import Limit
+from live.venues.rate import Limit
 
 RECV_WINDOW_MS = 5000
 

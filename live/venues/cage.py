@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from live.rate import Lane
+from live.venues.rate import Lane
 
 T = TypeVar("T")
 

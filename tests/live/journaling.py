@@ -18,10 +18,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from live import crash, ids, schema
+from live import crash
 from live.journal import (
     Journal,
     JournalError,
+    ids,
+    schema,
 )
 from live.types import (
     Ambiguous,

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from live.observation import Observer
 from live.replay import ReplayVenue
-from live.replay_account import DEFAULT_SYMBOL
-from live.replay_data import ReplayData
-from live.replay_money import ReplayTerms
+from live.replay.account import DEFAULT_SYMBOL
+from live.replay.data import ReplayData
+from live.replay.money import ReplayTerms
 from live.types import Intent, IntentKind, Role, Side, Snapshot
 
 Answer = TypeVar("Answer")

@@ -16,8 +16,8 @@ from urllib3.exceptions import (
     ProtocolError,
 )
 
-from live.rate import Lane
 from live.venues.cage import Cage, NeverBegan, Overdue, Raised, Returned, never_left
+from live.venues.rate import Lane
 
 
 def test_a_call_returns_or_raises_as_a_value():

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from jaxtrade.core.brackets import CLOSE, HOLD
 from jaxtrade.core.rules import Rules
 from live import config as configs
-from live import template
 from live.config import (
     BybitFuturesSLTPTradingEnvConfig,
     BybitFuturesTradingEnvConfig,
@@ -32,6 +31,7 @@ from live.config import (
     confirmation,
     load,
     load_tables,
+    template,
 )
 from live.types import MarginMode, PositionMode
 

@@ -14,8 +14,8 @@ from queue import SimpleQueue
 
 import pytest
 
-from live.daemon import CLEAN, HALTED
 from live.exchange.server import ExchangeServer
+from live.trading.daemon import CLEAN, HALTED
 from tests.live import crash_work
 from tests.live.crash_work import FLAT, LONG, MINUTE, SHORT, Life, Nursery, settings
 

@@ -15,11 +15,11 @@ import pytest
 
 from live import config as configs
 from live import runner
-from live.daemon import Daemon
 from live.exchange.server import ExchangeServer
 from live.journal import Journal
 from live.policy import CallablePolicy
 from live.risk import TradingState
+from live.trading.daemon import Daemon
 from live.types import Flat
 from tests.live.harness import ServerClock, exchange, minutes, venue_of
 

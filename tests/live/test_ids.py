@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live import ids
+from live.journal import ids
 from live.types import Role
 
 NOW = 1_750_000_000_000

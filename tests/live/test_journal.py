@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live import ids
 from live.journal import (
     AlreadyDecidedError,
     AlreadySentError,
     DuplicateIntentError,
     Journal,
     UnknownIntentError,
+    ids,
 )
+from live.journal.reading import JournalReader
 from live.orders import TRANSITIONS, IntentState
-from live.reading import JournalReader
 from live.types import (
     Ambiguous,
     Bracket,

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from live import crash, opening
+from live import crash
 from live.journal import (
     JournalDamagedError,
     JournalError,
     JournalLockedError,
+    opening,
 )
 from tests.live.journaling import STEPS, SYMBOL, dump, fill, lines, opened, program, stages
 

@@ -14,16 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from live import ids, opening, schema
 from live.journal import (
     AlreadyDecidedError,
     Journal,
     JournalDamagedError,
     JournalError,
     JournalLockedError,
+    ids,
+    opening,
+    schema,
 )
+from live.journal.reading import JournalReader
 from live.orders import IntentState
-from live.reading import JournalReader
 from live.types import (
     Certainty,
     Definitive,

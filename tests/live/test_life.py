@@ -13,20 +13,21 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from live.compare import JournalView, cause_of, compare
-from live.cover import Unclear
-from live.findings import Cause, PositionUnknown
-from live.gate import Allow, check
-from live.ids import client_id, owner_tag
+from live.journal.ids import client_id, owner_tag
 from live.orders import IntentState, TrackedOrder, advance, fold
-from live.protection import (
+from live.orders.cover import Unclear
+from live.orders.protection import (
     CancelLeftovers,
     FlattenUnprotected,
     Guard,
     PlaceStop,
     protection_of,
 )
-from live.reactions import (
+from live.orders.resolution import Resolution, ResolveConfig, Resolved, Round
+from live.reconcile import Sightings
+from live.reconcile.compare import JournalView, cause_of, compare
+from live.reconcile.findings import Cause, PositionUnknown
+from live.reconcile.reactions import (
     CancelOrder,
     FlattenPosition,
     ForeignPolicy,
@@ -36,10 +37,9 @@ from live.reactions import (
     SetLatch,
     react,
 )
-from live.reconcile import Sightings
-from live.resolution import Resolution, ResolveConfig, Resolved, Round
 from live.risk import Effect, Latch, OrderRate, RiskConfig, Standing, TradingState, effect
-from live.riskcontext import RiskContext
+from live.risk.context import RiskContext
+from live.risk.gate import Allow, check
 from live.types import (
     Absent,
     Ambiguous,

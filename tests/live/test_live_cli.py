@@ -17,15 +17,16 @@ from pathlib import Path
 import pytest
 
 from jaxtrade.cli import _summary
-from live import cli, control, mailbox, preflight
+from live import cli
 from live.cli import live
-from live.config import ConfigError
-from live.control import Place
+from live.config import ConfigError, preflight
+from live.config.tables import ServerConfig
 from live.journal import Journal
+from live.journal.storage import JournalError
+from live.operations import control, mailbox
+from live.operations.control import Place
+from live.operations.server import OperationsServer
 from live.secrets import Tokens, private_folder
-from live.server import OperationsServer
-from live.storage import JournalError
-from live.tables import ServerConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:action_levels")
 
@@ -73,7 +74,7 @@ def run_of(monkeypatch, behave) -> list:
         return behave()
 
     monkeypatch.setitem(sys.modules, "live.runner", types.SimpleNamespace(run=run))
-    monkeypatch.setattr("live.logs.configure", lambda **_: None)
+    monkeypatch.setattr("live.operations.logs.configure", lambda **_: None)
     return calls
 
 
@@ -83,7 +84,7 @@ def run_of(monkeypatch, behave) -> list:
 def test_the_command_is_installed_with_a_summary():
     project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
     assert project["project"]["entry-points"]["jaxtrade.commands"]["live"] == "live.cli:live"
-    assert "page.html" in project["tool"]["setuptools"]["package-data"]["live"]
+    assert "operations/page.html" in project["tool"]["setuptools"]["package-data"]["live"]
     assert _summary(types.SimpleNamespace(module="live.cli", attr="live")).startswith("Trade a")
 
 

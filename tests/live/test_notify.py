@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from live.notify import (
+from live.config.tables import NotifyConfig
+from live.operations.notify import (
     Kind,
     Limits,
     Notifier,
@@ -19,7 +20,6 @@ from live.notify import (
     notifier_of,
 )
 from live.secrets import Secret
-from live.tables import NotifyConfig
 
 FAST = Limits(deadline_seconds=0.05, backoff_seconds=0.01, repeat_seconds=600)
 
@@ -182,7 +182,7 @@ def test_webhook_and_ping_over_the_wire(caplog):
 
 
 def notifier_message():
-    from live.notify import Message
+    from live.operations.notify import Message
 
     return Message(Kind.START, "hello")
 

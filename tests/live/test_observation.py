@@ -16,10 +16,16 @@ from jaxtrade import SequentialTradingEnv, SequentialTradingEnvConfig
 from jaxtrade.core.account import ACCOUNT_STATE_LABELS
 from jaxtrade.market import datasets
 from jaxtrade.timeframe import TimeFrame
-from live import packing
-from live.bars import HoleError, StaleBarsError, arrange, duration_ms, newest_rows, revisions
-from live.feature_tables import synthetic_bars
-from live.observation import Observer
+from live.observation import Observer, packing
+from live.observation.bars import (
+    HoleError,
+    StaleBarsError,
+    arrange,
+    duration_ms,
+    newest_rows,
+    revisions,
+)
+from live.observation.feature_tables import synthetic_bars
 from live.types import (
     Balance,
     Bars,

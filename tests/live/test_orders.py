@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live.cover import Bare, Exiting, Lack, LocalStop, Missing, Protected, Unclear, Where
-from live.followup import (
+from live.orders import TRANSITIONS, IntentState, TrackedOrder, advance, fold, move
+from live.orders.cover import Bare, Exiting, Lack, LocalStop, Missing, Protected, Unclear, Where
+from live.orders.followup import (
     CancelRemainder,
     Done,
     FetchFills,
@@ -20,8 +21,7 @@ from live.followup import (
     ReadPosition,
     Sleep,
 )
-from live.orders import TRANSITIONS, IntentState, TrackedOrder, advance, fold, move
-from live.protection import (
+from live.orders.protection import (
     AmendStop,
     CancelLeftovers,
     FlattenUnprotected,
@@ -30,7 +30,7 @@ from live.protection import (
     PlaceStop,
     protection_of,
 )
-from live.resolution import ABSENCE, Resolution, ResolveConfig, Resolved, Round
+from live.orders.resolution import ABSENCE, Resolution, ResolveConfig, Resolved, Round
 from live.types import (
     Absent,
     Ambiguous,

@@ -18,11 +18,11 @@ from jaxtrade import (
     SequentialTradingEnvSLTPConfig,
 )
 from jaxtrade.market import synthetic
+from live.config.environments import BybitFuturesSLTPTradingEnvConfig, BybitFuturesTradingEnvConfig
 from live.env import BybitFuturesSLTPTradingEnv, BybitFuturesTradingEnv
-from live.environments import BybitFuturesSLTPTradingEnvConfig, BybitFuturesTradingEnvConfig
 from live.replay import ReplayVenue
-from live.replay_data import ReplayData
-from live.replay_money import ReplayTerms
+from live.replay.data import ReplayData
+from live.replay.money import ReplayTerms
 
 CASH = 10_000.0
 STEPS = 250

@@ -18,8 +18,8 @@ from jaxtrade import (
     SequentialTradingEnvSLTP,
     SequentialTradingEnvSLTPConfig,
 )
+from live.config.environments import BybitFuturesSLTPTradingEnvConfig, BybitFuturesTradingEnvConfig
 from live.env import BybitFuturesSLTPTradingEnv, BybitFuturesTradingEnv
-from live.environments import BybitFuturesSLTPTradingEnvConfig, BybitFuturesTradingEnvConfig
 from live.exchange.opening import default_instrument
 from tests.live.harness import HALF_SPREAD, SYMBOL, ServerClock, exchange, fine, minutes, venue_of
 

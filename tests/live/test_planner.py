@@ -17,7 +17,6 @@ from jaxtrade.core import brackets, levels, trade
 from jaxtrade.core.account import Account, equity
 from jaxtrade.core.brackets import ActionTable
 from jaxtrade.core.rules import Costs, Rules, Terms
-from live import rounding, sizing
 from live.planner import (
     BracketRow,
     Decision,
@@ -27,8 +26,10 @@ from live.planner import (
     observe_bar,
     plan,
     reanchor,
+    rounding,
     second_phase,
     settle,
+    sizing,
     synchronise,
 )
 from live.types import (

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live.clock import VirtualClock
-from live.rate import Bucket, Lane, Limit, Limiter, RateConfig, RateLimitedError
+from live.venues.rate import Bucket, Lane, Limit, Limiter, RateConfig, RateLimitedError
 
 NONE_KEPT = RateConfig(reserve_fraction=0.0)
 

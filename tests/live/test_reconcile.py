@@ -6,7 +6,10 @@ from decimal import Decimal
 
 import pytest
 
-from live.compare import (
+from live.journal.ids import client_id, owner_tag
+from live.orders import IntentState, TrackedOrder
+from live.reconcile import Sightings
+from live.reconcile.compare import (
     JournalView,
     Leg,
     cash_finding,
@@ -16,7 +19,7 @@ from live.compare import (
     forced,
     settings_finding,
 )
-from live.findings import (
+from live.reconcile.findings import (
     CashMismatch,
     Cause,
     DirectionChanged,
@@ -34,9 +37,7 @@ from live.findings import (
     StaleSnapshot,
     TargetMissing,
 )
-from live.ids import client_id, owner_tag
-from live.orders import IntentState, TrackedOrder
-from live.reactions import (
+from live.reconcile.reactions import (
     TRADES,
     AdoptOrder,
     CancelOrder,
@@ -54,9 +55,16 @@ from live.reactions import (
     SetLatch,
     react,
 )
-from live.reconcile import Sightings
+from live.reconcile.startup import (
+    START,
+    NotYet,
+    Proceed,
+    Restored,
+    StartStep,
+    decide_start,
+    restore,
+)
 from live.risk import TradingState
-from live.startup import START, NotYet, Proceed, Restored, StartStep, decide_start, restore
 from live.types import (
     Balance,
     Bracket,

@@ -27,10 +27,10 @@ from jaxtrade.core.rules import Costs, Terms
 from jaxtrade.market import datasets
 from live.clock import VirtualClock
 from live.replay import EndOfDataError, ReplayVenue
-from live.replay_account import DEFAULT_SYMBOL, unfiltered
-from live.replay_data import ReplayData
-from live.replay_faults import Fault, random_faults, with_faults
-from live.replay_money import ReplayTerms, Standing
+from live.replay.account import DEFAULT_SYMBOL, unfiltered
+from live.replay.data import ReplayData
+from live.replay.faults import Fault, random_faults, with_faults
+from live.replay.money import ReplayTerms, Standing
 from live.types import (
     Absent,
     Ambiguous,

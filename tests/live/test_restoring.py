@@ -9,7 +9,7 @@ import pytest
 
 from live.exchange.opening import default_instrument
 from live.journal import Journal
-from live.restoring import beginning, restored
+from live.trading.restoring import beginning, restored
 from live.types import (
     Bracket,
     Certainty,

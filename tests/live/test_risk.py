@@ -8,20 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live.breakers import Breakers
-from live.circuit import CircuitBreaker, CircuitBreakerTripped
-from live.gate import CHECKS, CODES, Allow, Deny, check
-from live.readings import (
-    Answered,
-    AuthFailed,
-    BarDecided,
-    EquityRead,
-    Forced,
-    ForcedEvent,
-    JournalWrite,
-    Transfer,
-    UnknownOverdue,
-)
 from live.risk import (
     DISABLEABLE,
     PERMITTED,
@@ -34,7 +20,21 @@ from live.risk import (
     effect,
     worst,
 )
-from live.riskcontext import RiskContext
+from live.risk.breakers import Breakers
+from live.risk.circuit import CircuitBreaker, CircuitBreakerTripped
+from live.risk.context import RiskContext
+from live.risk.gate import CHECKS, CODES, Allow, Deny, check
+from live.risk.readings import (
+    Answered,
+    AuthFailed,
+    BarDecided,
+    EquityRead,
+    Forced,
+    ForcedEvent,
+    JournalWrite,
+    Transfer,
+    UnknownOverdue,
+)
 from live.types import (
     Ambiguous,
     Bracket,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from live import rounding
+from live.planner import rounding
 from live.types import Instrument
 
 D = Decimal

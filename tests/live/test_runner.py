@@ -25,31 +25,23 @@ import pytest
 
 from jaxtrade import Bundle, Rules, SequentialTradingEnv, SequentialTradingEnvConfig
 from jaxtrade.market import synthetic
-from live import (
-    backtest,
-    config,
-    control,
-    meter,
-    paper_store,
-    parity,
-    preflight,
-    runner,
-    services,
-    template,
-    trained,
-)
+from live import config, runner
 from live.clock import ClockLimits, OffsetEstimator, SystemClock, VirtualClock
-from live.daemon import Daemon
+from live.config import preflight, template, trained
 from live.exchange import cli as exchange_cli
 from live.exchange.server import ExchangeServer
 from live.journal import Journal, JournalError
-from live.meter import MeteredVenue, PrometheusMeter
-from live.metrics import Metrics
+from live.journal.reading import JournalReader
+from live.operations import control, meter, services
+from live.operations.meter import MeteredVenue, PrometheusMeter
+from live.operations.metrics import Metrics
 from live.paper import PaperVenue
-from live.reading import JournalReader
-from live.replay_account import SimulatedAccount, unfiltered
-from live.replay_money import ReplayTerms
+from live.paper import store as paper_store
+from live.replay import backtest, parity
+from live.replay.account import SimulatedAccount, unfiltered
+from live.replay.money import ReplayTerms
 from live.secrets import Secret, Tokens
+from live.trading.daemon import Daemon
 from live.types import (
     Bars,
     Bracket,

@@ -18,10 +18,11 @@ from urllib.parse import quote
 
 import pytest
 
-from live import logs, mailbox
 from live.fields import ConfigError
-from live.logs import about
-from live.notify import Kind, Notifier
+from live.operations import logs, mailbox
+from live.operations.logs import about
+from live.operations.notify import Kind, Notifier
+from live.operations.server import to_json
 from live.secrets import (
     Secret,
     Tokens,
@@ -35,7 +36,6 @@ from live.secrets import (
     refuse_unused,
     remember,
 )
-from live.server import to_json
 
 # Planted keys; one with every character that some encoding changes.
 KEY = "MARKERkey0123456789abcdef"

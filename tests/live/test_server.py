@@ -19,12 +19,12 @@ import aiohttp
 import numpy as np
 import pytest
 
-from live import server as server_module
+from live.config.tables import ServerConfig
 from live.fields import ConfigError
-from live.metrics import STATES, Metrics
+from live.operations import server as server_module
+from live.operations.metrics import STATES, Metrics
+from live.operations.server import BODY_BYTES, COMMANDS, WRONG_TOKENS, OperationsServer, to_json
 from live.secrets import Secret, Tokens
-from live.server import BODY_BYTES, COMMANDS, WRONG_TOKENS, OperationsServer, to_json
-from live.tables import ServerConfig
 from live.types import Side
 
 READ, CONTROL = "READ" + "a" * 60, "CONTROL" + "b" * 57

@@ -1,0 +1,1 @@
+"""What people and machines see of a daemon: page, metrics, messages, logs, commands."""

@@ -1,0 +1,226 @@
+"""What a daemon measures while it runs: a listener that does nothing, and one for Prometheus.
+
+The daemon tells what happens; what is true at any time is read from it when somebody asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from live.types import (
+    Ambiguous,
+    Bracket,
+    Definitive,
+    Fill,
+    Flat,
+    Held,
+    Intent,
+    Outcome,
+    Position,
+    Role,
+)
+from live.venue import EventKind, Venue, VenueEvent
+from live.venues.split import SplitVenue
+
+if TYPE_CHECKING:
+    from live.operations.metrics import Metrics
+    from live.trading.daemon import Daemon
+
+
+class Meter:
+    """Hears what happens and keeps none of it; times in seconds."""
+
+    def looked(self, seconds: float) -> None:
+        """The snapshot of a bar was read."""
+
+    def decided(self, seconds: float, *, fallback: bool) -> None:
+        """The policy answered, or somebody held in its place."""
+
+    def denied(self, codes: Iterable[str]) -> None:
+        """The gate refused intents."""
+
+    def found(self, kind: str) -> None:
+        """Journal and venue disagree."""
+
+    def missed(self, bars: int) -> None:
+        """Bars that nobody decided on."""
+
+    def filled(self, fill: Fill) -> None:
+        """A fill is new to the journal."""
+
+    def sent(self, role: Role, outcome: Outcome, seconds: float) -> None:
+        """A request about an order came back, or did not."""
+
+    def stream(self, kind: EventKind | None) -> None:
+        """Something came from the stream."""
+
+
+class PrometheusMeter(Meter):
+    """Counts into `live.operations.metrics.Metrics`.
+
+    Args:
+      symbol: canonical name. monotonic: seconds.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        symbol: str,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.metrics = metrics
+        self._symbol, self._monotonic = symbol, monotonic
+        self._heard = monotonic()
+        self._connected = False
+
+    def looked(self, seconds: float) -> None:
+        """See `Meter.looked`."""
+        self.metrics.snapshot_seconds.observe(seconds)
+
+    def decided(self, seconds: float, *, fallback: bool) -> None:
+        """See `Meter.decided`."""
+        self.metrics.policy_seconds.observe(seconds)
+        if fallback:
+            self.metrics.fallback_decisions_total.inc()
+
+    def denied(self, codes: Iterable[str]) -> None:
+        """See `Meter.denied`."""
+        for code in codes:
+            self.metrics.denials_total.labels(code=code).inc()
+
+    def found(self, kind: str) -> None:
+        """See `Meter.found`."""
+        self.metrics.reconcile_findings_total.labels(kind=kind).inc()
+
+    def missed(self, bars: int) -> None:
+        """See `Meter.missed`."""
+        self.metrics.missed_bars_total.labels(symbol=self._symbol).inc(bars)
+
+    def filled(self, fill: Fill) -> None:
+        """See `Meter.filled`."""
+        self.metrics.fills_total.labels(kind=fill.kind.value).inc()
+
+    def sent(self, role: Role, outcome: Outcome, seconds: float) -> None:
+        """See `Meter.sent`."""
+        self.metrics.submit_seconds.observe(seconds)
+        match outcome:
+            case Definitive(kind=kind, category=category):
+                name, refused = kind.value, "" if category is None else category.value
+            case Ambiguous():
+                name, refused = "unknown", ""
+        self.metrics.orders_total.labels(role=role.value, outcome=name, category=refused).inc()
+
+    def stream(self, kind: EventKind | None) -> None:
+        """See `Meter.stream`."""
+        self._heard = self._monotonic()
+        if kind is EventKind.CONNECTED:
+            if self._connected:
+                self.metrics.reconnects_total.labels(stream="private").inc()
+            self._connected = True
+
+    def committed(self, milliseconds: float) -> None:
+        """A commit of the journal reached the disk."""
+        self.metrics.journal_commit_seconds.observe(milliseconds / 1000)
+
+    def render(self, daemon: Daemon) -> bytes:
+        """Everything in the text format of Prometheus, as it is now."""
+        metrics, desk, symbol = self.metrics, daemon.desk, self._symbol
+        metrics.set_state(str(desk.state))
+        metrics.equity.set(_number(None if desk.balance is None else desk.balance.equity))
+        if desk.breakers is not None:
+            metrics.drawdown_ratio.set(_number(desk.breakers.drawdown))
+            metrics.daily_loss_ratio.set(_number(desk.breakers.daily_loss))
+        position = None if daemon.progress.seen is None else daemon.progress.seen.position
+        metrics.position_quantity.labels(symbol=symbol).set(_quantity(position))
+        metrics.protected.labels(symbol=symbol).set(_protected(position))
+        self._set_ages(daemon)
+        waiting = daemon.journal.unresolved(symbol)
+        now = daemon.clock.now_ms()
+        metrics.unknown_orders.set(len(waiting))
+        metrics.unknown_age_seconds.set(
+            max(((now - row.created_ms) / 1000 for row in waiting), default=0.0)
+        )
+        return metrics.render()
+
+    def _set_ages(self, daemon: Daemon) -> None:
+        metrics, clock, symbol = self.metrics, daemon.clock, self._symbol
+        view = daemon.trader.view
+        if view is not None:
+            end = view.snapshot.bar_open_ms + daemon.trader.bar_ms
+            metrics.bar_age_seconds.labels(symbol=symbol).set((clock.now_ms() - end) / 1000)
+        metrics.stream_silence_seconds.labels(stream="private").set(self._monotonic() - self._heard)
+        metrics.clock_offset_seconds.set(getattr(clock, "offset_ms", math.nan) / 1000)
+        metrics.clock_uncertainty_seconds.set(getattr(clock, "uncertainty_ms", math.nan) / 1000)
+
+
+class MeteredVenue(SplitVenue):
+    """A venue whose order requests and events a meter hears of."""
+
+    def __init__(
+        self, venue: Venue, meter: Meter, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(venue, venue)
+        self._meter, self._monotonic = meter, monotonic
+
+    async def connect(self) -> None:
+        """Connect the venue, once."""
+        await self._trades.connect()
+
+    async def close(self) -> None:
+        """Close the venue, once."""
+        await self._trades.close()
+
+    async def submit(self, intent: Intent) -> Outcome:
+        """Place an order; what came back, and how long it took, is told."""
+        return await self._timed(intent.role, self._trades.submit(intent))
+
+    async def amend_protection(self, symbol: str, bracket: Bracket) -> Outcome:
+        """Set stop and target, told as `submit`."""
+        return await self._timed(Role.STOP, self._trades.amend_protection(symbol, bracket))
+
+    async def events(self) -> AsyncIterator[VenueEvent]:
+        """Those of the venue; that there was one is told."""
+        async for event in self._trades.events():
+            self._meter.stream(event.kind)
+            yield event
+
+    async def _timed(self, role: Role, request: Any) -> Outcome:
+        begun = self._monotonic()
+        try:
+            outcome: Outcome = await request
+        except asyncio.CancelledError:
+            # The caller's deadline: nobody knows what became of it.
+            self._meter.sent(role, Ambiguous("deadline"), self._monotonic() - begun)
+            raise
+        self._meter.sent(role, outcome, self._monotonic() - begun)
+        return outcome
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _quantity(position: Position | None) -> float:
+    match position:
+        case Flat():
+            return 0.0
+        case Held() as held:
+            return float(held.quantity)
+        case _:
+            return math.nan
+
+
+def _protected(position: Position | None) -> float:
+    """1 where nothing is at risk or a stop is confirmed; 0 else; NaN = unknown."""
+    match position:
+        case Flat():
+            return 1.0
+        case Held() as held:
+            return float(held.stop_price is not None)
+        case _:
+            return math.nan

@@ -1,0 +1,143 @@
+"""What runs beside a daemon: the operations page, the venue's clock, and messages to people."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any
+
+from jaxtrade.extras import missing_extra
+from live.clock import SystemClock, synchronise
+from live.config import LiveConfig
+from live.operations.meter import Meter, PrometheusMeter
+from live.operations.metrics import Metrics
+from live.operations.notify import Kind, Notifier, notifier_of
+from live.operations.server import OperationsServer
+from live.risk import TradingState
+from live.secrets import Secret, Tokens
+from live.timing import OffsetEstimator
+from live.trading.daemon import Daemon
+from live.types import Fill, FillKind, UnreadableError
+from live.venue import Venue
+
+try:
+    import aiohttp
+except ImportError as error:
+    raise missing_extra("live services", "aiohttp", "live") from error
+
+_log = logging.getLogger("live.operations.services")
+
+_LOOK_SECONDS = 1.0
+_RESYNC_SAMPLES = 3
+_FLUSH_SECONDS = 5.0
+_STATES = {TradingState.HALTED: Kind.HALTED, TradingState.REDUCING: Kind.REDUCING}
+
+
+class TellingMeter(PrometheusMeter):
+    """Measures, and tells people of fills."""
+
+    def __init__(self, metrics: Metrics, symbol: str, notifier: Notifier) -> None:
+        super().__init__(metrics, symbol)
+        self._notifier = notifier
+
+    def filled(self, fill: Fill) -> None:
+        """See `live.operations.meter.Meter.filled`."""
+        super().filled(fill)
+        if fill.kind is FillKind.FUNDING:
+            return
+        kind = Kind.FILLED if fill.kind is FillKind.TRADE else Kind.LIQUIDATION
+        text = f"{fill.kind.value}: {fill.side.value} {fill.quantity:f} at {fill.price:f}"
+        self._notifier.send(kind, text, self._symbol)
+
+
+def teller(notifier: Notifier) -> Callable[[str, str], None]:
+    """What a desk calls: a state or another word, and a sentence."""
+
+    def tell(word: str, text: str) -> None:
+        known = word in TradingState.__members__.values()
+        kind = _STATES.get(TradingState(word), Kind.WARNING) if known else Kind.WARNING
+        notifier.send(kind, text)
+
+    return tell
+
+
+@contextlib.asynccontextmanager
+async def notified(config: LiveConfig, secrets: Mapping[str, Secret]) -> AsyncIterator[Notifier]:
+    """The notifier of a configuration, delivering until the block ends."""
+    async with aiohttp.ClientSession() as session:
+        notifier = notifier_of(
+            config.notify,
+            session,
+            strategy_id=config.runner.strategy_id,
+            telegram_token=secrets.get("telegram_token"),
+        )
+        async with _running(notifier.run()):
+            try:
+                yield notifier
+            finally:
+                await notifier.flush(_FLUSH_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def served(config: LiveConfig, daemon: Daemon, meter: Meter) -> AsyncIterator[None]:
+    """The operations page, where it is wanted."""
+    if not config.server.enabled:
+        yield
+        return
+    render = None
+    if isinstance(meter, PrometheusMeter):
+        measuring = meter
+
+        def render() -> bytes:
+            return measuring.render(daemon)
+
+    tokens = Tokens.of(config.runner.folder)
+    server = OperationsServer(daemon, config.server, tokens, metrics=render)
+    async with server.running() as address:
+        _log.info("operations page at %s", address)
+        yield
+
+
+@contextlib.asynccontextmanager
+async def timed(
+    clock: SystemClock, estimator: OffsetEstimator, venue: Venue, daemon: Daemon
+) -> AsyncIterator[None]:
+    """The venue's clock is measured again and again, and at once when the machine had slept."""
+    async with _running(_keep_time(clock, estimator, venue, daemon.look_now)):
+        yield
+
+
+async def _keep_time(
+    clock: SystemClock, estimator: OffsetEstimator, venue: Venue, disturbed: Callable[[], None]
+) -> None:
+    measured, seen = clock.monotonic(), clock.disturbances
+    while True:
+        await clock.sleep(_LOOK_SECONDS)
+        woken = clock.disturbances != seen
+        if not woken and clock.monotonic() - measured < clock.limits.resync_seconds:
+            continue
+        try:
+            await synchronise(clock, estimator, venue.server_time, samples=_RESYNC_SAMPLES)
+        except UnreadableError as error:
+            _log.warning("the venue's time could not be read: %s", error)
+            continue
+        measured = clock.monotonic()
+        if woken:
+            seen = clock.disturbances
+            _log.warning("the machine slept or its clock was set; measured the venue's time again")
+            disturbed()
+        if clock.limits.warns(clock.offset_ms):
+            _log.warning("this machine's clock is off by %.0f ms", clock.offset_ms)
+
+
+@contextlib.asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """A task beside a block; it ends with the block."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

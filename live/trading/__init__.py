@@ -1,0 +1,1 @@
+"""One account, bar after bar: look, decide, send, follow, protect, reconcile."""
