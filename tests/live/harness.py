@@ -1,22 +1,47 @@
-"""A local exchange whose time stands still, and clocks that move it instead of waiting."""
+"""A local exchange whose time stands still, clocks that move it, and a daemon that trades there."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
 import pandas as pd
 
 from jaxtrade.market import synthetic
+from live import config as configs
+from live import runner
 from live.exchange.opening import default_instrument
 from live.exchange.server import ExchangeServer
-from live.types import Instrument
+from live.journal import Journal
+from live.policy import CallablePolicy
+from live.trading.daemon import Daemon
+from live.trading.desk import Desk
+from live.trading.trader import SymbolTrader
+from live.types import Instrument, Snapshot
 from live.venues.bybit import BybitVenue
 
 SYMBOL = "BTC/USDT:USDT"
+BTC = "BTCUSDT"
+HISTORY = 200
+SHORT, FLAT, LONG = 0, 1, 2
+# What a `Rig` trades with: one-minute levels, three times the account.
+SETTINGS = {
+    "runner.mode": "demo",
+    "env.time_frames": "1min",
+    "env.execute_on": "1min",
+    "env.window_sizes": "8",
+    "env.leverage": "3",
+    "env.equity_buffer": "0.02",
+    "policy.baseline": "random",
+    # A stopped clock makes minutes of real reading one instant, and of waiting an age.
+    "risk.snapshot_age_seconds": "600",
+    "runner.bar_deadline": "59",
+    "risk.orders_per_minute": "100",
+}
 HALF_SPREAD = Decimal("0.0001")
 
 
@@ -92,3 +117,110 @@ def venue_of(server: ExchangeServer) -> BybitVenue:
         base_url=server.url,
         stream_url=server.stream_url + "/v5/private",
     )
+
+
+class Rig:
+    """A started daemon at a local exchange that stands still, and what a test does with it.
+
+    Attributes:
+      server: the exchange. clock: its time; to wait is to let it pass. daemon: not running: its
+        pieces are called one by one. journal, desk, trader: those of the daemon's one symbol.
+    """
+
+    def __init__(self, server: ExchangeServer, daemon: Daemon, clock: ServerClock) -> None:
+        self.server, self.daemon, self.clock = server, daemon, clock
+
+    @property
+    def journal(self) -> Journal:
+        """The journal, in memory unless the test gave one."""
+        return self.daemon.journal
+
+    @property
+    def desk(self) -> Desk:
+        """Latches, degradation and breakers of the account."""
+        return self.daemon.desk
+
+    @property
+    def trader(self) -> SymbolTrader:
+        """The life of the symbol."""
+        return self.daemon.trader
+
+    async def bar(self, action: int, meanwhile: Callable[[], None] = lambda: None) -> Any:
+        """Let the next bar close and decide it; ``meanwhile`` happens between look and order.
+
+        Returns: `live.trading.trader.Acted`, or that of an earlier bar where nothing was decided.
+        """
+
+        def policy(observation: Any, info: Any) -> int:
+            meanwhile()
+            return action
+
+        self.daemon.policy = CallablePolicy(policy)
+        bar_ms = self.trader.bar_ms
+        self.server.advance_to((self.clock.now_ms() // bar_ms + 1) * bar_ms)
+        await self.daemon._bar(self.clock.now_ms() - bar_ms)
+        return self.daemon.progress.last
+
+    async def reconcile(self) -> Snapshot | None:
+        """One look at everything, as between bars."""
+        return await self.daemon.reconcile()
+
+    async def settle(self) -> None:
+        """Wait until every doubtful order is known."""
+        searches = list(self.trader._searches.values())
+        await asyncio.wait_for(asyncio.gather(*searches), 20)
+        await self.reconcile()
+
+    @property
+    def held(self) -> Decimal:
+        """Position at the exchange."""
+        return self.server.engine.position(BTC)
+
+    def check(self) -> None:
+        """The invariants: one order per intent, journal = venue, a stop for every position."""
+        entries = [order.client_id for order in self.server.engine.orders(BTC) if order.client_id]
+        assert len(entries) == len(set(entries))
+        assert self.journal.position(self.trader.symbol) == self.held
+        if self.held:
+            assert self.server.engine.bracket(BTC).stop_price is not None
+
+
+def trading(
+    test: Callable[[Rig], Awaitable[None]],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    journal: Callable[[str, Callable[[], int]], Journal] | None = None,
+    **options: Any,
+) -> None:
+    """Run a test with a daemon that has started at a fresh exchange.
+
+    Args:
+      settings: over `SETTINGS`. journal: (account id, now in ms) -> an open one; None = in memory.
+      options: of `exchange`.
+    """
+
+    async def run() -> None:
+        server = exchange(minutes(HISTORY + 60), HISTORY, **options)
+        clock = ServerClock(server)
+        async with server.running() as url:
+            venue = venue_of(server)
+            await venue.connect()
+            config = configs.load(None, {**SETTINGS, "venue.base_url": url, **(settings or {})}, {})
+            instrument = await runner.set_up(venue, config.env)
+            account = await venue.account()
+            kept = (
+                Journal.open(
+                    None, account_id=account.account_id, strategy_id="t", now_ms=clock.now_ms
+                )
+                if journal is None
+                else journal(account.account_id, clock.now_ms)
+            )
+            daemon = runner.daemon_of(config, venue, instrument, kept, clock)
+            await daemon._start()
+            try:
+                await test(Rig(server, daemon, clock))
+            finally:
+                await daemon.trader.close()
+                await venue.close()
+
+    asyncio.run(run())
