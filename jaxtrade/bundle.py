@@ -19,6 +19,7 @@ import json
 import os
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,17 @@ Array = jax.Array
 
 FORMAT, FORMAT_VERSION = "jaxtrade-bundle", 1
 PLATFORMS = ("cpu", "cuda", "tpu")
+# What reading a damaged archive may raise; RuntimeError is what zipfile says of odd flags.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    OSError,
+    RuntimeError,
+)
 _MANIFEST, _POLICY, _PARAMETERS = "manifest.json", "policy.bin", "parameters.npz"
 _PACKAGES = ("jaxtrade", "jax", "jaxlib", "numpy", "flax", "optax")
 
@@ -95,7 +107,8 @@ class Bundle:
       features, feature_hash: what the policy sees (`describe_features`).
       actions, action_hash: what its outputs mean (`TradingEnv.action_description`).
       network: settings of the network. metrics: of its evaluation. details: anything about the
-        training that is worth keeping. versions: packages it was made with.
+        training that is worth keeping; ``feature_lookback`` if the features declare theirs.
+      versions: packages it was made with.
 
     Example::
 
@@ -137,6 +150,8 @@ class Bundle:
         """
         shapes = {**env.window_shapes, "account_state": (6,)}
         actions = env.action_description()
+        lookback = env.market.spec.feature_lookback
+        declared = {} if lookback is None else {"feature_lookback": lookback}
         return cls(
             artifact=export_policy(policy, shapes),
             parameters=dict(parameters),
@@ -149,7 +164,7 @@ class Bundle:
             action_hash=hash_of(actions),
             network=dict(network or {}),
             metrics=dict(metrics or {}),
-            details=dict(details or {}),
+            details={**declared, **(details or {})},
         )
 
     @property
@@ -265,7 +280,7 @@ class Bundle:
                 parameters = dict(arrays)
         except FileNotFoundError:
             raise
-        except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, OSError) as error:
+        except _DAMAGE as error:
             reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
             raise ValueError(
                 f"{path}: not a readable bundle ({reason}); copy it again, or write a new one with "

@@ -23,6 +23,7 @@ _UNITS = {
 # Fits every date a nanosecond timestamp can hold; longer lengths could only overflow.
 _LONGEST_MINUTES = 100 * MINUTES_PER_YEAR
 _SPELLING = re.compile(r"\s*([0-9]{1,12})\s*([A-Za-z]+)\s*")
+_OURS = ("jaxtrade.", "agents.", "live.")  # a warning is about the caller of any of them
 
 
 @functools.total_ordering
@@ -128,9 +129,9 @@ def parse_time_frames(specs: Any) -> tuple[TimeFrame, ...]:
 
 
 def warn_user(message: str) -> None:
-    """A ``UserWarning`` that points at the line outside this package that led to it."""
+    """A ``UserWarning`` that points at the line outside this project's packages that led to it."""
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("jaxtrade."):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
         frame = frame.f_back
         level += 1
     warnings.warn(message, UserWarning, stacklevel=level)

@@ -43,6 +43,20 @@ def target_quantity(
     return jnp.maximum(capital, 0) * quantity_per_capital(level, price, costs, terms)
 
 
+def resize_tolerance(
+    target: Array,
+    price: Array,
+    fraction: float | Array = RESIZE_TOLERANCE_FRACTION,
+    quote: float | Array = RESIZE_TOLERANCE_QUOTE,
+) -> Array:
+    """Quantity from which on a resize to ``target`` is worth its costs, base units.
+
+    Args:
+      fraction: of the target, >= 0. quote: notional in quote units, >= 0.
+    """
+    return jnp.maximum(fraction * jnp.abs(target), quote / price)
+
+
 def decide(
     account: Account,
     level: Array,
@@ -51,12 +65,17 @@ def decide(
     costs: Costs,
     terms: Terms,
     rules: Rules,
+    *,
+    tolerance_fraction: float | Array = RESIZE_TOLERANCE_FRACTION,
+    tolerance_quote: float | Array = RESIZE_TOLERANCE_QUOTE,
 ) -> Order:
     """The order that brings the account to ``level``; all its quantities are 0 for a hold.
 
     Args:
       account: leaves [...]. level: [...] in [-1, 1].
       base: [...] un-slipped order price. draw: [...] uniform in [0, 1).
+      tolerance_fraction, tolerance_quote: see `resize_tolerance`. What opens, closes or turns a
+        position around is never too small.
     """
     held = account.quantity
     latched = (level == account.last_level) & (held != 0)
@@ -66,16 +85,16 @@ def decide(
     per_capital = quantity_per_capital(level, price, costs, terms)
     target = fence(jnp.maximum(equity(account, price, terms), 0) * per_capital, terms)
     gap = target - held
-    tolerance = jnp.maximum(
-        RESIZE_TOLERANCE_FRACTION * jnp.abs(target), RESIZE_TOLERANCE_QUOTE / price
-    )
-    near = (held != 0) & (target != 0) & (jnp.abs(gap) < tolerance)
+    same_side = held * target > 0
+    tolerance = resize_tolerance(target, price, tolerance_fraction, tolerance_quote)
+    # Who turns around wants out: only what is worth nothing stays, however coarse resizes are.
+    least = jnp.where(same_side, tolerance, RESIZE_TOLERANCE_QUOTE / price)
+    near = (held != 0) & (target != 0) & (jnp.abs(gap) < least)
     needed = ~latched & ~near
     if rules.slippage_side == "adverse":
         # The cost of trading itself turned the trade around: nothing to do.
         needed &= jnp.sign(gap) == side
 
-    same_side = held * target > 0
     shrinks = same_side & (jnp.abs(target) < jnp.abs(held))
     grows = same_side & ~shrinks
     if rules.partial_increase:

@@ -8,7 +8,8 @@ only.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ DEFAULT_COLUMNS = (
 OHLCV_COLUMNS = ("open", "high", "low", "close", "volume")
 
 _PREFIXES = ("feature_", "features_")
+# Rows before its own that a row of a named set depends on.
+_LOOKBACKS = {"default": 1, "ohlcv": 0}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,6 +70,29 @@ def name_of(features: Any) -> str:
         return features
     named = features if hasattr(features, "__qualname__") else type(features)
     return f"{named.__module__}:{named.__qualname__}"
+
+
+def declared_lookback(sets: Sequence[Any]) -> int | None:
+    """Rows before a window that its features depend on, the most of any frame.
+
+    A function says so by an attribute ``feature_lookback``. None where none does, or not every one.
+
+    Raises:
+      ValueError: what one declares is no whole number >= 0.
+    """
+    functions = [one for one in sets if not isinstance(one, str)]
+    declared = [getattr(one, "feature_lookback", None) for one in functions]
+    for one, rows in zip(functions, declared, strict=True):
+        whole = isinstance(rows, Integral) and not isinstance(rows, bool)
+        if rows is not None and not (whole and rows >= 0):
+            raise ValueError(
+                f"features: {name_of(one)}: feature_lookback must be a whole number >= 0; "
+                f"got {rows!r}."
+            )
+    known = [int(rows) for rows in declared if rows is not None]
+    if not known or len(known) < len(declared):
+        return None
+    return max([*known, *(_LOOKBACKS[one] for one in sets if isinstance(one, str))])
 
 
 def needs_fit(features: Any) -> bool:

@@ -37,6 +37,7 @@ class MarketSpec:
       feature_names: per frame ``"default"``, ``"ohlcv"`` or ``"module:qualname"``.
       fit_until: ns since 1970-01-01 UTC up to which fitted features saw data; None when none is
         fitted.
+      feature_lookback: rows before a window that its features depend on, if the functions say so.
     """
 
     time_frames: tuple[TimeFrame, ...]
@@ -45,6 +46,7 @@ class MarketSpec:
     feature_columns: tuple[tuple[str, ...], ...]
     feature_names: tuple[str, ...]
     fit_until: int | None = None
+    feature_lookback: int | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -177,6 +179,7 @@ class Market:
             feature_columns=tuple(table.columns for table in tables),
             feature_names=tuple(features_module.name_of(one) for one in sets),
             fit_until=fit_end if fitted else None,
+            feature_lookback=features_module.declared_lookback(sets),
         )
         columns = [execution.columns[name] for name in features_module.OHLCV_COLUMNS]
         return cls(

@@ -1,22 +1,21 @@
 """The configuration of a daemon: its tables, the environments, files, variables and options."""
 
-from live.config.loading import (
-    BYBIT,
-    DEFAULT_ENVIRONMENT,
+from live.config.constants import BYBIT, VenueConstants
+from live.config.environments import (
     ENVIRONMENTS,
-    PREFIX,
-    SECTIONS,
-    TABLES,
     BracketEnvConfig,
     BybitFuturesSLTPTradingEnvConfig,
     BybitFuturesTradingEnvConfig,
-    ClockConfig,
-    ConfigError,
     EnvConfig,
-    ExchangeEnvConfig,
     FractionalEnvConfig,
+)
+from live.config.exchange import ExchangeEnvConfig
+from live.config.loading import PREFIX, load, load_tables, merge
+from live.config.modes import check_modes, confirmation
+from live.config.schema import DEFAULT_ENVIRONMENT, SECTIONS, TABLES, LiveConfig, plain
+from live.config.tables import (
+    ClockConfig,
     JournalConfig,
-    LiveConfig,
     NotifyConfig,
     PolicyConfig,
     RateConfig,
@@ -24,14 +23,8 @@ from live.config.loading import (
     RunnerConfig,
     ServerConfig,
     VenueConfig,
-    VenueConstants,
-    check_modes,
-    confirmation,
-    load,
-    load_tables,
-    merge,
-    plain,
 )
+from live.fields import ConfigError
 
 __all__ = [
     "BYBIT",

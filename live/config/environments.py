@@ -1,41 +1,41 @@
-"""Configurations of the exchange environments: every field, rule and message.
-
-Names, defaults and meanings are those of the offline environments wherever both have a field.
-"""
+"""Configurations of the exchange environments: levels, brackets, and who trades them where."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from jaxtrade.checks import is_number
 from jaxtrade.core.brackets import MODES, ActionTable
-from jaxtrade.core.rules import Rules
-from jaxtrade.hints import did_you_mean
-from jaxtrade.market.market import parse_window_sizes
-from jaxtrade.timeframe import TimeFrame, parse_time_frames, short_repr, warn_user
+from jaxtrade.timeframe import short_repr, warn_user
+from live.config.constants import BYBIT, VenueConstants
+from live.config.exchange import ExchangeEnvConfig, read_dataclass
 from live.fields import (
-    Table,
     flag,
     free_rule,
     list_rule,
-    member_rule,
     number,
     number_rule,
     optional_rule,
     refuse,
     ruled,
-    text,
-    whole,
     word,
 )
-from live.types import MarginMode, PositionMode
+from live.planner.kelly import KellySizing
 
-MAX_LEVERAGE = 125
-DEFAULT_MAINTENANCE_RATE = 0.004
-_LONGEST_EXECUTION_MINUTES = 1440
+__all__ = [
+    "BYBIT",
+    "ENVIRONMENTS",
+    "BracketEnvConfig",
+    "BybitFuturesSLTPTradingEnvConfig",
+    "BybitFuturesTradingEnvConfig",
+    "EnvConfig",
+    "ExchangeEnvConfig",
+    "FractionalEnvConfig",
+    "VenueConstants",
+]
 
 _IGNORED_SIZE = (
     "an environment with action_levels sizes by level and would ignore it; remove it, or use the "
@@ -47,69 +47,6 @@ _IGNORED_LEVELS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class VenueConstants:
-    """What is known of an exchange before it is asked.
-
-    Attributes:
-      taker_fee: fraction, if the account's own cannot be read. frames: bar lengths it offers.
-      secrets: constructor argument -> environment variables that may hold it.
-    """
-
-    venue: str
-    taker_fee: float
-    max_leverage: float
-    frames: frozenset[TimeFrame]
-    secrets: Mapping[str, tuple[str, ...]]
-
-
-def _frames(minutes: tuple[int, ...], hours: tuple[int, ...]) -> frozenset[TimeFrame]:
-    return frozenset(
-        [TimeFrame(n, "Minute") for n in minutes]
-        + [TimeFrame(n, "Hour") for n in hours]
-        + [TimeFrame(1, "Day")]
-    )
-
-
-BYBIT = VenueConstants(
-    venue="bybit",
-    taker_fee=0.00055,
-    max_leverage=100,
-    frames=_frames((1, 3, 5, 15, 30), (1, 2, 4, 6, 12)),
-    secrets=MappingProxyType({"api_key": ("BYBIT_API_KEY",), "api_secret": ("BYBIT_API_SECRET",)}),
-)
-
-# Readers ----------------------------------------------------------------------------------------
-
-
-def _read_frames(value: Any) -> tuple[str, ...]:
-    if isinstance(value, list):  # as JSON and TOML spell pairs
-        value = tuple(tuple(item) if isinstance(item, list) else item for item in value)
-    return tuple(frame.name for frame in parse_time_frames(value))
-
-
-def _read_frame(value: Any) -> str:
-    return TimeFrame.parse(tuple(value) if isinstance(value, list) else value).name
-
-
-def _read_sizes(value: Any) -> Any:
-    # Whether they fit depends on the number of frames.
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _read_rules(value: Any) -> Rules:
-    if isinstance(value, Rules):
-        return value
-    if not isinstance(value, Mapping):
-        raise refuse()
-    known = [field.name for field in fields(Rules)]
-    for name in value:
-        if name not in known:
-            hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
-            raise ValueError(f"unknown field {name!r}; {hint}")
-    return Rules(**value)
-
-
 def _read_disaster(value: Any) -> float | str:
     if isinstance(value, str) and value.lower() == "auto":
         return "auto"
@@ -118,148 +55,14 @@ def _read_disaster(value: Any) -> float | str:
     return float(value)
 
 
+def _read_kelly(value: Any) -> KellySizing:
+    return read_dataclass(KellySizing, value)
+
+
 def _read_level(value: Any) -> float:
     if not is_number(value):
         raise refuse()
     return float(value)
-
-
-# Environments -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExchangeEnvConfig(Table):
-    """Fields of every futures environment; checked completely at construction.
-
-    Attributes:
-      symbol: in any spelling of the venue; whether it trades is asked at start.
-      time_frames: one or several; canonical names. window_sizes: one for all or one each.
-      execute_on: paces the decisions; at most one day.
-      leverage: at 1 the account is spot-like: no shorts.
-      demo: the venue's demo account.
-      transaction_fee: None = what the venue says. maintenance_margin_rate: the same.
-      equity_buffer: fraction of the equity that is never committed.
-      rebalance_tolerance, min_trade_quote: resizes closer than this fraction of the target, or than
-        this many quote units, are not traded.
-      bankrupt_threshold: fraction of the initial equity.
-      close_position_on_init, close_position_on_reset: flatten what is owned.
-      foreign_position: what happens to positions and orders that the journal does not explain.
-      observation_failure_policy: after unreadable_grace_bars bars that could not be read.
-      include_base_features: adds ``base_features`` float32 [W, 4].
-      allocation: None, a fraction of the equity in (0, 1], or quote units above 1.
-      configure_account: settings that hold for the whole account may be changed.
-      seed: of replay slippage and sampling policies. rules: behaviour switches, as offline.
-    """
-
-    symbol: str = text(
-        "BTCUSDT",
-        "a symbol such as 'BTCUSDT', 'BTC/USDT' or 'BTC/USDT:USDT'",
-        r"[A-Z0-9]{2,30}|[A-Z0-9]{1,20}/[A-Z0-9]{2,10}(:[A-Z0-9]{2,10})?",
-    )
-    time_frames: tuple[str, ...] = ruled(
-        "1Hour", free_rule("a time frame or several", _read_frames)
-    )
-    window_sizes: tuple[int, ...] = ruled(
-        10, free_rule("a whole number >= 1, or one per time frame", _read_sizes)
-    )
-    execute_on: str = ruled("1Hour", free_rule("a time frame", _read_frame))
-    leverage: float = number(1.0, least=1, most=MAX_LEVERAGE)
-    margin_mode: MarginMode = ruled(
-        MarginMode.ISOLATED, member_rule(MarginMode, (MarginMode.ISOLATED, MarginMode.CROSS))
-    )
-    position_mode: PositionMode = ruled(
-        PositionMode.ONE_WAY, member_rule(PositionMode, tuple(PositionMode))
-    )
-    demo: bool = flag(True)
-    transaction_fee: float | None = number(None, optional=True, least=0, below=1)
-    maintenance_margin_rate: float | None = number(None, optional=True, least=0, below=1)
-    equity_buffer: float = number(0.0, least=0, below=1)
-    rebalance_tolerance: float = number(0.02, least=0, below=1)
-    min_trade_quote: float = number(1.0, least=0)
-    done_on_bankruptcy: bool = flag(True)
-    bankrupt_threshold: float = number(0.1, least=0, below=1)
-    close_position_on_init: bool = flag(False)
-    close_position_on_reset: bool = flag(False)
-    foreign_position: str = word("refuse", "refuse", "adopt", "flatten")
-    observation_failure_policy: str = word("halt", "halt", "flatten", "hold")
-    unreadable_grace_bars: int = whole(3, 1)
-    include_base_features: bool = flag(False)
-    allocation: float | None = number(None, optional=True, above=0)
-    configure_account: bool = flag(False)
-    seed: int = whole(42, 0)
-    rules: Rules = ruled(Rules(), free_rule("a table of switches", _read_rules))
-
-    constants: ClassVar[VenueConstants] = BYBIT
-    has_brackets: ClassVar[bool] = False
-
-    @property
-    def frames(self) -> tuple[TimeFrame, ...]:
-        """The observation time frames, in the order given."""
-        return parse_time_frames(self.time_frames)
-
-    @property
-    def windows(self) -> tuple[int, ...]:
-        """Rows per window, one per time frame."""
-        return self.window_sizes
-
-    @property
-    def execution_frame(self) -> TimeFrame:
-        """The time frame that paces the decisions."""
-        return TimeFrame.parse(self.execute_on)
-
-    @property
-    def market_data_keys(self) -> tuple[str, ...]:
-        """Keys of the windows in the observation."""
-        return tuple(f"market_data_{name}" for name in self.time_frames)
-
-    @property
-    def spot(self) -> bool:
-        """Whether the account trades without leverage and so without shorts."""
-        return self.leverage == 1
-
-    @property
-    def shorts(self) -> bool:
-        """Whether positions below zero are possible."""
-        return not self.spot
-
-    def maintenance_rate(self, read: float | None = None) -> float:
-        """The rate in force; ``read`` is what the venue says."""
-        if self.maintenance_margin_rate is not None:
-            return self.maintenance_margin_rate
-        return DEFAULT_MAINTENANCE_RATE if read is None else read
-
-    def problems(self) -> Iterator[str]:
-        """What does not fit together."""
-        try:  # one size serves every frame
-            sizes = parse_window_sizes(self.window_sizes, len(self.time_frames))
-            object.__setattr__(self, "window_sizes", sizes)
-        except ValueError as error:
-            yield str(error).rstrip(".")
-        yield from self._frame_problems()
-        yield from self._margin_problems()
-
-    def _frame_problems(self) -> Iterator[str]:
-        known = self.constants
-        for field, names in (("time_frames", self.time_frames), ("execute_on", (self.execute_on,))):
-            missing = [name for name in names if TimeFrame.parse(name) not in known.frames]
-            if missing:
-                offered = ", ".join(frame.name for frame in sorted(known.frames))
-                yield f"{field}: {known.venue} offers {offered}; was {', '.join(missing)}"
-        if self.execution_frame.minutes > _LONGEST_EXECUTION_MINUTES:
-            yield f"execute_on: must be at most one day, was {self.execute_on}"
-
-    def _margin_problems(self) -> Iterator[str]:
-        most = min(MAX_LEVERAGE, self.constants.max_leverage)
-        if self.leverage > most:
-            yield (
-                f"leverage: {self.constants.venue} allows at most {most:g}, was {self.leverage:g}"
-            )
-        rate = self.maintenance_margin_rate
-        if rate is not None and not rate < 1 / self.leverage:
-            yield (
-                f"maintenance_margin_rate: must be in [0, {1 / self.leverage:g}) at leverage "
-                f"{self.leverage:g}, was {rate:g}"
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +70,8 @@ class FractionalEnvConfig(ExchangeEnvConfig):
     """A futures environment whose actions are levels.
 
     Attributes:
-      action_levels: at least two different numbers in [-1, 1], order kept.
+      action_levels: share of the equity, as margin and fee, that each action commits; below 0
+        short.
       disaster_stop_fraction: distance of the stop that rests at the venue, a fraction of the entry
         price; "auto" = half the way to liquidation, at most a quarter; None only in paper mode.
     """
@@ -281,7 +85,9 @@ class FractionalEnvConfig(ExchangeEnvConfig):
     )
 
     misplaced: ClassVar[Mapping[str, str]] = MappingProxyType(
-        dict.fromkeys(("quantity_per_trade", "trade_mode", "position_fraction"), _IGNORED_SIZE)
+        dict.fromkeys(
+            ("quantity_per_trade", "trade_mode", "position_fraction", "kelly"), _IGNORED_SIZE
+        )
     )
 
     @property
@@ -310,13 +116,15 @@ class BracketEnvConfig(ExchangeEnvConfig):
     """A futures environment whose actions are entries with a stop and a target.
 
     Attributes:
-      stoploss_levels: fractions of the entry price, each in (-1, 0).
-      takeprofit_levels: each > 0, and < 1 where shorts are possible.
-      include_short_positions: None = with leverage.
+      stoploss_levels: distance of the stop, signed fractions of the entry price of a long.
+      takeprofit_levels: of the target; below 1 where shorts are possible.
+      include_short_positions: the table has short entries; None = with leverage.
+      include_hold_action: the first action holds. include_close_action: the next one closes.
       lock_position_until_sltp: a held position waits for its stop or target.
-      trade_mode: "fractional", "notional" or "quantity".
-      position_fraction: of the equity, fractional mode.
-      quantity_per_trade: base units (quantity) or quote units (notional).
+      trade_mode: what sizes an entry, a fraction of the equity or an amount of quote or base units.
+      position_fraction: of the equity, as margin and fee, in mode fractional.
+      quantity_per_trade: base units in mode quantity, quote units in mode notional.
+      kelly: a fraction that follows what was won and lost; in mode fractional, for a fixed one.
     """
 
     stoploss_levels: tuple[float, ...] = ruled(
@@ -334,6 +142,9 @@ class BracketEnvConfig(ExchangeEnvConfig):
     trade_mode: str = word("quantity", *MODES)
     position_fraction: float = number(1.0, above=0, most=1)
     quantity_per_trade: float = number(0.001, above=0)
+    kelly: KellySizing | None = ruled(
+        None, optional_rule(free_rule("a table such as { cap = 0.5 }", _read_kelly))
+    )
 
     has_brackets: ClassVar[bool] = True
     misplaced: ClassVar[Mapping[str, str]] = MappingProxyType(
@@ -373,10 +184,22 @@ class BracketEnvConfig(ExchangeEnvConfig):
                 "takeprofit_levels: each must be < 1 when shorts are possible, was "
                 f"{short_repr(self.takeprofit_levels)}"
             )
+        yield from self._kelly_problems()
         count = len(self.action_table)
         if count < 2:
             yield f"actions: only {count}; add levels or include_hold_action"
         yield from ExchangeEnvConfig.problems(self)
+
+    def _kelly_problems(self) -> Iterator[str]:
+        if self.kelly is None:
+            return
+        if self.trade_mode != "fractional":
+            yield f"kelly: needs trade_mode 'fractional', was {self.trade_mode!r}"
+        if self.position_fraction != 1:
+            yield (
+                "position_fraction: kelly would take its place, was "
+                f"{self.position_fraction:g}; remove one of both"
+            )
 
     def remarks(self) -> None:
         """Stops that the venue's liquidation comes before."""

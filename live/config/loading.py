@@ -6,187 +6,26 @@ Everything that is wrong anywhere is named in one message.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jaxtrade.hints import did_you_mean
-from live.config.environments import (
-    BYBIT,
-    ENVIRONMENTS,
-    BracketEnvConfig,
-    BybitFuturesSLTPTradingEnvConfig,
-    BybitFuturesTradingEnvConfig,
-    EnvConfig,
-    ExchangeEnvConfig,
-    FractionalEnvConfig,
-    VenueConstants,
-)
-from live.config.tables import (
-    ClockConfig,
-    JournalConfig,
-    NotifyConfig,
-    PolicyConfig,
-    RateConfig,
-    ReconcileConfig,
-    RunnerConfig,
-    ServerConfig,
-    VenueConfig,
+from live.config.environments import ENVIRONMENTS
+from live.config.schema import (
+    DEFAULT_ENVIRONMENT,
+    ENVIRONMENT_NAME,
+    SECTIONS,
+    TABLES,
+    LiveConfig,
+    symbol_conflict,
 )
 from live.fields import ConfigError, Table, parse_value
-from live.risk import RiskConfig
-
-__all__ = [
-    "BYBIT",
-    "ENVIRONMENTS",
-    "BracketEnvConfig",
-    "BybitFuturesSLTPTradingEnvConfig",
-    "BybitFuturesTradingEnvConfig",
-    "ClockConfig",
-    "ConfigError",
-    "EnvConfig",
-    "ExchangeEnvConfig",
-    "FractionalEnvConfig",
-    "JournalConfig",
-    "LiveConfig",
-    "NotifyConfig",
-    "PolicyConfig",
-    "RateConfig",
-    "ReconcileConfig",
-    "RiskConfig",
-    "RunnerConfig",
-    "ServerConfig",
-    "VenueConfig",
-    "VenueConstants",
-    "check_modes",
-    "load",
-    "load_tables",
-    "merge",
-]
 
 PREFIX = "JAXTRADE__"
-CONFIRM_VARIABLE = "JAXTRADE_CONFIRM_LIVE"
-DEFAULT_ENVIRONMENT = "BybitFuturesTradingEnv"
-
-# Table -> its dataclass; the table [env] names its own.
-TABLES: Mapping[str, type[Table]] = {
-    "runner": RunnerConfig,
-    "venue": VenueConfig,
-    "risk": RiskConfig,
-    "reconcile": ReconcileConfig,
-    "clock": ClockConfig,
-    "journal": JournalConfig,
-    "rate": RateConfig,
-    "server": ServerConfig,
-    "notify": NotifyConfig,
-    "policy": PolicyConfig,
-}
-SECTIONS = ("runner", "venue", "env", *tuple(TABLES)[2:])
-_ENVIRONMENT_NAME = "name"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveConfig:
-    """Everything that determines a run, one table each; the type of ``env`` is the environment."""
-
-    runner: RunnerConfig = field(default_factory=RunnerConfig)
-    venue: VenueConfig = field(default_factory=VenueConfig)
-    env: EnvConfig = field(default_factory=BybitFuturesTradingEnvConfig)
-    risk: RiskConfig = field(default_factory=RiskConfig)
-    reconcile: ReconcileConfig = field(default_factory=ReconcileConfig)
-    clock: ClockConfig = field(default_factory=ClockConfig)
-    journal: JournalConfig = field(default_factory=JournalConfig)
-    rate: RateConfig = field(default_factory=RateConfig)
-    server: ServerConfig = field(default_factory=ServerConfig)
-    notify: NotifyConfig = field(default_factory=NotifyConfig)
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
-
-    def __post_init__(self) -> None:
-        problems = list(self._problems())
-        if problems:
-            raise ConfigError(problems)
-
-    def _problems(self) -> Iterator[str]:
-        env, runner = self.env, self.runner
-        if env.constants.venue != self.venue.name:
-            yield (
-                f"[venue] name: {self.environment} trades on {env.constants.venue!r}, was "
-                f"{self.venue.name!r}"
-            )
-        bar = self.bar_seconds
-        for name, seconds in (
-            ("bar_deadline", runner.bar_deadline_seconds(bar)),
-            ("policy_timeout_seconds", runner.policy_seconds(bar)),
-            ("intent_ttl_seconds", runner.intent_seconds(bar)),
-            ("bar_delay_seconds", runner.bar_delay_seconds),
-        ):
-            if seconds >= bar:
-                yield (
-                    f"[runner] {name}: must be shorter than a bar of [env] execute_on "
-                    f"({bar:g} seconds), was {seconds:g}"
-                )
-
-    @property
-    def environment(self) -> str:
-        """Name of the environment."""
-        names = [name for name, kind in ENVIRONMENTS.items() if kind is type(self.env)]
-        return names[0] if names else type(self.env).__name__
-
-    @property
-    def bar_seconds(self) -> float:
-        """Length of an execution bar."""
-        return float(self.env.execution_frame.seconds)
-
-    @property
-    def bar_deadline_seconds(self) -> float:
-        """Until when, after its end, a bar must have been read."""
-        return self.runner.bar_deadline_seconds(self.bar_seconds)
-
-    @property
-    def policy_timeout_seconds(self) -> float:
-        """How long the policy may take."""
-        return self.runner.policy_seconds(self.bar_seconds)
-
-    @property
-    def intent_ttl_seconds(self) -> float:
-        """How old an intent may be when it is sent."""
-        return self.runner.intent_seconds(self.bar_seconds)
-
-    def to_dict(self, *, secrets: bool = False) -> dict[str, dict[str, Any]]:
-        """JSON-able tables as `load` reads them; addresses that are secrets only on request."""
-        tables: dict[str, dict[str, Any]] = {}
-        for section in SECTIONS:
-            table: Table = getattr(self, section)
-            named = {_ENVIRONMENT_NAME: self.environment} if section == "env" else {}
-            tables[section] = {**named, **plain(table.values(secrets=secrets))}
-        return tables
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 hex of the whole configuration."""
-        text = json.dumps(self.to_dict(secrets=True), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-def plain(value: Any) -> Any:
-    """A field's value as JSON knows it."""
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain(item) for item in value]
-    if hasattr(value, "__dataclass_fields__"):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    return str(value)
-
-
-# Reading ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +67,8 @@ def load(
         except ConfigError as error:
             problems += [f"[{section}] {problem}" for problem in error.problems]
     if not problems:
+        problems += _symbol_problems(merged, tables)
+    if not problems:
         try:
             return LiveConfig(**tables)
         except ConfigError as error:
@@ -235,6 +76,19 @@ def load(
     if path is not None:
         problems[0] = f"{path}: {problems[0]}"
     raise ConfigError(problems)
+
+
+def _symbol_problems(merged: Merged, tables: Mapping[str, Any]) -> list[str]:
+    """A symbol that was given, even the usual one, beside others that were given."""
+    env, runner = tables["env"], tables["runner"]
+    if not runner.symbols or "symbol" not in merged.values.get("env", {}):
+        return []
+    canonical = env.constants.canonical
+    try:
+        among = canonical(env.symbol) in [canonical(symbol) for symbol in runner.symbols]
+    except ValueError:
+        return []  # said by the whole
+    return [] if among else [symbol_conflict(env.symbol, runner.symbols)]
 
 
 def load_tables(
@@ -284,7 +138,7 @@ def merge(
         section, _, name = dotted.partition(".")
         given.append((f"option {dotted}", section, name, value))
     # The environment's name says what the other texts of its table mean.
-    given.sort(key=lambda item: item[2] != _ENVIRONMENT_NAME)
+    given.sort(key=lambda item: item[2] != ENVIRONMENT_NAME)
     for origin, section, name, value in given:
         if section not in SECTIONS:
             problems.append(f"{origin}: {_unknown_section(section)}")
@@ -324,7 +178,7 @@ def _put(merged: Merged, section: str, name: str, value: Any, origin: str) -> No
 
 def _class_of(section: str, table: Mapping[str, Any]) -> type[Table] | None:
     if section == "env":
-        return ENVIRONMENTS.get(str(table.get(_ENVIRONMENT_NAME, DEFAULT_ENVIRONMENT)))
+        return ENVIRONMENTS.get(str(table.get(ENVIRONMENT_NAME, DEFAULT_ENVIRONMENT)))
     return TABLES[section]
 
 
@@ -332,76 +186,14 @@ def _build(section: str, values: Mapping[str, Any]) -> Any:
     if section != "env":
         return TABLES[section].build(values)
     given = dict(values)
-    name = given.pop(_ENVIRONMENT_NAME, DEFAULT_ENVIRONMENT)
+    name = given.pop(ENVIRONMENT_NAME, DEFAULT_ENVIRONMENT)
     kind = ENVIRONMENTS.get(str(name))
     if kind is None:
         hint = did_you_mean(name, ENVIRONMENTS) or f"known: {', '.join(ENVIRONMENTS)}"
-        raise ConfigError([f"{_ENVIRONMENT_NAME}: no environment {name!r}; {hint}"])
+        raise ConfigError([f"{ENVIRONMENT_NAME}: no environment {name!r}; {hint}"])
     return kind.build(given)
 
 
 def _unknown_section(section: str) -> str:
     hint = did_you_mean(section, SECTIONS) or f"known: {', '.join(SECTIONS)}"
     return f"unknown table [{section}]; {hint}"
-
-
-# Modes ------------------------------------------------------------------------------------------
-
-
-def check_modes(config: LiveConfig, confirm: str | None = None) -> None:
-    """Refuse every combination of mode, account and confirmation but the three that make sense.
-
-    Real money needs two switches: ``demo = false`` in the environment, and the account's name on
-    the command line or in ``JAXTRADE_CONFIRM_LIVE``. That the name is the account's is checked by
-    `live.secrets.confirm_account` once the venue has told it.
-
-    Args:
-      confirm: the account's name as given.
-
-    Raises:
-      ConfigError: naming everything that does not fit.
-    """
-    problems = list(_mode_problems(config, confirm))
-    if problems:
-        raise ConfigError(problems)
-
-
-def _mode_problems(config: LiveConfig, confirm: str | None) -> Iterator[str]:
-    mode, env = config.runner.mode, config.env
-    if mode == "live":
-        if env.demo:
-            yield "[env] demo: must be false with [runner] mode = 'live'"
-        if not confirm:
-            yield (
-                "mode 'live' trades real money: confirm it with --confirm-live ACCOUNT or "
-                f"{CONFIRM_VARIABLE}=ACCOUNT (the account's id, or key: and the first 8 hex digits "
-                "of the SHA-256 of its API key)"
-            )
-        if config.venue.base_url is not None or config.venue.stream_url is not None:
-            yield "[venue] base_url, stream_url: a local exchange server is not real money; remove"
-    else:
-        if not env.demo:
-            yield (
-                f"[env] demo: must be true with [runner] mode = {mode!r}; real money needs "
-                "mode = 'live'"
-            )
-        if confirm is not None:
-            yield f"--confirm-live and {CONFIRM_VARIABLE}: only for mode 'live', mode is {mode!r}"
-    unstopped = isinstance(env, FractionalEnvConfig) and env.disaster_stop_fraction is None
-    if mode != "paper" and unstopped:
-        yield (
-            f"[env] disaster_stop_fraction: none is for replay and paper; mode {mode!r} needs "
-            "'auto' or a fraction"
-        )
-
-
-def confirmation(given: str | None, environ: Mapping[str, str] | None = None) -> str | None:
-    """The confirmed account of the command line or, failing that, of the environment.
-
-    Raises:
-      ConfigError: both are given and differ.
-    """
-    variable = (os.environ if environ is None else environ).get(CONFIRM_VARIABLE) or None
-    if given and variable and given != variable:
-        raise ConfigError([f"--confirm-live and {CONFIRM_VARIABLE} name different accounts"])
-    return given or variable

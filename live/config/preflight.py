@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-import enum
+import functools
 import os
-import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from live import config as configs
 from live.config.environments import FractionalEnvConfig
 from live.fields import ConfigError
+from live.journal.checking import lock_path
 from live.journal.reading import JournalReader
-from live.journal.storage import JournalError
+from live.operations import doctor_host as host
 from live.operations import mailbox
 from live.operations.control import Place
+from live.operations.doctor_rows import Check, Row, Verdict, guarded, worst
 from live.secrets import read_private, read_secrets, refuse_unused
 
-_MIB, _GIB = 2**20, 2**30
-
-
-class Verdict(enum.StrEnum):
-    """Outcome of a check, the worst last."""
-
-    OK = "ok"
-    SKIP = "skip"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Row:
-    """One check: what it found and, where that is bad, what to do."""
-
-    group: str
-    verdict: Verdict
-    text: str
+__all__ = ["Row", "Verdict", "checks", "loaded", "local", "worst"]
 
 
 def checks(
@@ -49,80 +31,129 @@ def checks(
     environ: Mapping[str, str] | None = None,
 ) -> list[Row]:
     """Every check; a configuration that does not load ends it."""
+    config, rows = loaded(path, overrides, environ)
+    if config is None:
+        return rows
+    return rows + local(config, confirm, credentials, path=path, environ=environ)
+
+
+def loaded(
+    path: str | Path | None,
+    overrides: Mapping[str, Any],
+    environ: Mapping[str, str] | None = None,
+) -> tuple[configs.LiveConfig | None, list[Row]]:
+    """The configuration, None where it cannot be used, and what is to be said of it."""
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
         try:
             config = configs.load(path, overrides, environ)
         except ConfigError as error:
-            return [Row("config", Verdict.FAIL, problem) for problem in error.problems]
-    rows = [Row("config", Verdict.OK, f"{config.environment}, mode {config.runner.mode}")]
-    rows += [Row("config", Verdict.WARN, str(note.message)) for note in noted]
-    rows += _remarks(config)
-    parts: tuple[tuple[str, Callable[[], Iterator[Row]]], ...] = (
-        ("modes", lambda: _modes(config, confirm)),
-        ("secrets", lambda: _secrets(config, credentials, environ)),
-        ("policy", lambda: _policy(config)),
-        ("host", lambda: _host(config)),
-        ("state", lambda: _state(config)),
+            return None, [Row("config", "fields", Verdict.FAIL, text) for text in error.problems]
+    text = f"{config.environment}, mode {config.runner.mode}"
+    rows = [Row("config", "fields", Verdict.OK, text)]
+    return config, rows + [Row("config", "remark", Verdict.WARN, str(n.message)) for n in noted]
+
+
+def local(
+    config: configs.LiveConfig,
+    confirm: str | None,
+    credentials: str | Path | None,
+    *,
+    path: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> list[Row]:
+    """What a configuration that loads, this machine and the state folder say.
+
+    Args:
+      path: of the configuration, which must hold no key.
+    """
+    parts: tuple[tuple[str, str, Check], ...] = (
+        ("config", "remarks", lambda: _remarks(config)),
+        ("config", "training", lambda: _training(config)),
+        ("modes", "switches", lambda: _modes(config, confirm)),
+        ("secrets", "keys", lambda: _secrets(config, credentials, path, environ)),
+        ("policy", "fit", lambda: _policy(config)),
+        (host.GROUP, "versions", host.versions),
+        (host.GROUP, "disk", lambda: host.disk(config)),
+        (host.GROUP, "fsync", lambda: host.syncs(config)),
+        (host.GROUP, "limits", lambda: host.limits(environ)),
+        ("state", "folder", lambda: _state(config)),
+        ("state", "journal", lambda: _journals(config)),
     )
-    for group, part in parts:
-        try:
-            rows += part()
-        except (ConfigError, JournalError, OSError) as error:
-            rows.append(Row(group, Verdict.FAIL, str(error)))
-    return rows
+    return [row for part in parts for row in guarded(*part)]
 
 
-def worst(rows: list[Row]) -> Verdict:
-    """The verdict of the whole."""
-    order = list(Verdict)
-    return max((row.verdict for row in rows), key=order.index, default=Verdict.OK)
+# Configuration ----------------------------------------------------------------------------------
 
 
 def _remarks(config: configs.LiveConfig) -> Iterator[Row]:
     env = config.env
     full = isinstance(env, FractionalEnvConfig) and any(abs(x) == 1 for x in env.action_levels)
     if full and env.equity_buffer == 0:
-        text = "[env] equity_buffer: 0 with a level of 1 may be refused for margin; 0.02 is usual"
-        yield Row("config", Verdict.WARN, text)
+        text = "[env] equity_buffer: 0 with a level of 1 may be refused for margin"
+        yield Row("config", "buffer", Verdict.WARN, text, "0.02 is usual")
     if config.risk.disabled:
         text = f"[risk] disabled: {', '.join(config.risk.disabled)} do not protect this run"
-        yield Row("config", Verdict.WARN, text)
+        yield Row("config", "disabled", Verdict.WARN, text)
+
+
+def _training(config: configs.LiveConfig) -> Iterator[Row]:
+    """What the policy was trained with and no venue does."""
+    bundle = config.policy.bundle
+    if bundle is None or not bundle.is_file():
+        return
+    from jaxtrade.bundle import Bundle
+
+    threshold = Bundle.load(bundle).config.get("margin_call_threshold")
+    if threshold is not None:
+        text = f"trained with margin_call_threshold {threshold:g}, which no venue enforces"
+        yield Row("config", "margin call", Verdict.WARN, text, "expect later liquidations")
 
 
 def _modes(config: configs.LiveConfig, confirm: str | None) -> Iterator[Row]:
     configs.check_modes(config, confirm)
-    yield Row("modes", Verdict.OK, f"{config.runner.mode} on {config.venue.name}")
+    text = f"{config.runner.mode} on {config.venue.name}"
+    yield Row("modes", "switches", Verdict.OK, text)
 
 
 def _secrets(
     config: configs.LiveConfig,
     credentials: str | Path | None,
+    path: str | Path | None,
     environ: Mapping[str, str] | None,
 ) -> Iterator[Row]:
     if config.runner.mode == "paper":
         given = None if credentials is None else str(credentials)
         refuse_unused({"--credentials": given}, "paper mode reads no keys")
-        yield Row("secrets", Verdict.SKIP, "paper mode reads no keys")
+        yield Row("secrets", "keys", Verdict.SKIP, "paper mode reads no keys")
         return
     found = read_secrets(config.env.constants.secrets, environ=environ, file=credentials)
     names = ", ".join(f"{secret.name} ({secret.fingerprint})" for secret in found.values())
-    yield Row("secrets", Verdict.OK, names)
+    yield Row("secrets", "keys", Verdict.OK, names)
+    if path is None:
+        return
+    written = Path(path).read_text(encoding="utf-8", errors="replace")
+    for secret in found.values():
+        if secret.reveal() in written:
+            text = f"{path} holds {secret.name}"
+            yield Row("secrets", "copies", Verdict.FAIL, text, "remove it there and make a new key")
 
 
 def _policy(config: configs.LiveConfig) -> Iterator[Row]:
     policy = config.policy
     if not policy.sources:
-        yield Row("policy", Verdict.FAIL, "[policy] bundle: give a bundle, factory or baseline")
+        text = "[policy] bundle: give a bundle, factory or baseline"
+        yield Row("policy", "fit", Verdict.FAIL, text)
     elif policy.bundle is not None and not policy.bundle.exists():
-        yield Row("policy", Verdict.FAIL, f"[policy] bundle: {policy.bundle} does not exist")
+        text = f"[policy] bundle: {policy.bundle} does not exist"
+        yield Row("policy", "fit", Verdict.FAIL, text)
     else:
         try:
             said = _fit(config)
         except (ValueError, OSError, ImportError) as error:
-            yield Row("policy", Verdict.FAIL, f"[policy] {policy.sources[0]}: {error}")
+            yield Row("policy", "fit", Verdict.FAIL, f"[policy] {policy.sources[0]}: {error}")
         else:
-            yield Row("policy", Verdict.OK, said)
+            yield Row("policy", "fit", Verdict.OK, said)
 
 
 def _fit(config: configs.LiveConfig) -> str:
@@ -134,53 +165,73 @@ def _fit(config: configs.LiveConfig) -> str:
     # Heavy, and of no use to the other checks.
     from live.replay.account import unfiltered
     from live.replay.backtest import terms_of
-    from live.runner import decision_of, policy_of
+    from live.trading.policies import decision_of, policy_of
 
-    decision = decision_of(config.env, unfiltered(terms_of(config)))
+    decision = decision_of(config.env_of(config.symbols[0]), unfiltered(terms_of(config)))
     _, policy = policy_of(config, decision)
     return f"{policy.name} fits"
 
 
-def _host(config: configs.LiveConfig) -> Iterator[Row]:
-    folder = config.runner.folder
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    free = shutil.disk_usage(existing).free
-    if free < config.journal.min_free_mib * _MIB:
-        verdict = Verdict.FAIL
-    else:
-        verdict = Verdict.WARN if free < config.journal.warn_free_gib * _GIB else Verdict.OK
-    yield Row("host", verdict, f"{free / _GIB:.1f} GiB free at {existing}")
-    if not os.access(existing, os.W_OK):
-        yield Row("host", Verdict.FAIL, f"{existing}: cannot be written")
-    proxies = [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy")]
-    if proxies:
-        text = f"{', '.join(proxies)}: requests with keys would pass a proxy; unset"
-        yield Row("host", Verdict.WARN, text)
+# State ------------------------------------------------------------------------------------------
+
+
+def _place(config: configs.LiveConfig) -> Place:
+    return Place(config.runner.folder, config.journal.path, config.server)
 
 
 def _state(config: configs.LiveConfig) -> Iterator[Row]:
-    place = Place(config.runner.folder, config.journal.path, config.server)
+    place = _place(config)
     if place.folder.exists() and place.folder.stat().st_mode & 0o077:
-        yield Row("state", Verdict.FAIL, f"{place.folder}: chmod 700, others may enter it")
+        text = f"{place.folder}: others may enter it"
+        yield Row("state", "folder", Verdict.FAIL, text, f"chmod 700 {place.folder}")
     tokens = place.folder / "tokens"
     if tokens.exists():
         read_private(tokens)
     halt = mailbox.read_halt(place.folder)
     if halt is not None:
-        yield Row("state", Verdict.WARN, f"the file HALT is there: {halt}; `jaxtrade live resume`")
-    if place.running:
-        yield Row("state", Verdict.WARN, "a daemon runs in this state folder")
-    for path in place.journals:
-        journal = JournalReader.view(path)
-        latches, lost = journal.latches(), journal.unresolved()
-        journal.close()
-        for latch in latches:
-            text = f"{path.name}: {latch.state} ({latch.reason}); `jaxtrade live resume` clears it"
-            yield Row("state", Verdict.WARN, text)
-        if lost:
-            text = f"{path.name}: {len(lost)} orders of unknown outcome, asked for at the start"
-            yield Row("state", Verdict.WARN, text)
-        if not latches and not lost:
-            yield Row("state", Verdict.OK, f"{path.name}: readable, nothing open")
+        text = f"the file HALT is there: {halt}"
+        yield Row("state", "halt", Verdict.WARN, text, "jaxtrade live resume --reason TEXT")
     if not place.journals:
-        yield Row("state", Verdict.OK, f"{place.folder}: no journal yet")
+        yield Row("state", "journal", Verdict.OK, f"{place.folder}: no journal yet")
+
+
+def _journals(config: configs.LiveConfig) -> Iterator[Row]:
+    place = _place(config)
+    for path in place.journals:
+        yield from _lock(path)
+        yield from guarded("state", "journal", functools.partial(_journal, path))
+
+
+def _journal(path: Path) -> Iterator[Row]:
+    """What opening it for reading, which checks every row, and its contents say."""
+    journal = JournalReader.view(path)
+    try:
+        latches, lost = journal.latches(), journal.unresolved()
+        waiting = journal.adjustments(acknowledged=False)
+    finally:
+        journal.close()
+    for latch in latches:
+        text = f"{path.name}: {latch.state} ({latch.reason})"
+        yield Row("state", "latch", Verdict.WARN, text, "jaxtrade live resume --reason TEXT")
+    if lost:
+        text = f"{path.name}: {len(lost)} orders of unknown outcome"
+        yield Row("state", "unknown orders", Verdict.WARN, text, "the start asks the venue")
+    if waiting:
+        text = f"{path.name}: {len(waiting)} changes that no order explains"
+        fix = "jaxtrade live acknowledge --reason TEXT"
+        yield Row("state", "adjustments", Verdict.WARN, text, fix)
+    if not (latches or lost or waiting):
+        yield Row("state", "journal", Verdict.OK, f"{path.name}: intact, nothing open")
+
+
+def _lock(path: Path) -> Iterator[Row]:
+    """Who holds a journal; a lock ends with its process, whatever file is left."""
+    lock = lock_path(path)
+    if lock.exists() and not os.access(lock, os.R_OK | os.W_OK):
+        fix = f"chown it to the user of the daemon, or remove {lock}"
+        yield Row("state", "lock", Verdict.FAIL, f"{lock} cannot be used", fix)
+    elif Place(path.parent, path, configs.ServerConfig()).running:
+        text = f"a daemon runs in this state folder, it holds {path.name}"
+        yield Row("state", "lock", Verdict.WARN, text, "a second one does not start")
+    else:
+        yield Row("state", "lock", Verdict.OK, f"{path.name}: nobody holds it")

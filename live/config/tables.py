@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
-from live.fields import Table, flag, number, path, text, whole, word
+from live.config.constants import SYMBOL
+from live.fields import Table, flag, list_rule, number, path, ruled, text, whole, word
 
 MODES = ("paper", "demo", "live")
 # Of the times that follow the length d of an execution bar: (share of d, seconds at most).
@@ -45,21 +46,30 @@ class RunnerConfig(Table):
     Attributes:
       mode: "paper" trades a local account on public bars, "demo" the venue's demo account, "live"
         real money.
-      strategy_id: lower case letters, digits, - and _; part of every order's id.
+      strategy_id: part of every order's id.
+      symbols: what is traded, each with the fields of ``[env]``; empty = the one of ``[env]``.
       state_dir: folder of journal, tokens and logs; None = in the user's state folder.
       bar_delay_seconds: waited after the end of a bar before it is read.
-      bar_deadline: for reading a bar; None = the smaller of a quarter bar and 30.
-      policy_timeout_seconds: None = the smaller of a quarter bar and 20.
+      bar_deadline: until a bar is read and something may be opened, from its end; None = the
+        smaller of a quarter bar and 30.
+      snapshot_timeout_seconds: of reading position, balance, prices and bars together.
+      policy_timeout_seconds: of one decision; None = the smaller of a quarter bar and 20.
       submit_timeout_seconds: of the request that places an order.
-      fill_deadline_seconds, stop_deadline_seconds: until a fill and a stop must be confirmed.
-      intent_ttl_seconds: age at which an intent is not sent any more; None = the smaller of a tenth
-        of a bar and 5.
-      shutdown_policy: "cancel", "leave" or "flatten". allow_local: leave a position whose stop dies
-        with the process. max_steps: None or bars after which the daemon ends.
+      fill_deadline_seconds: until a fill must be confirmed. stop_deadline_seconds: until a position
+        must have its stop, or it is flattened.
+      intent_ttl_seconds: age from which on an order that opens is not sent any more; None = the
+        smaller of a tenth of a bar and 5.
+      shutdown_policy: "cancel" cancels what protects nothing, "leave" nothing, "flatten" closes
+        what is owned. shutdown_timeout_seconds: of that.
+      allow_local: a position whose stop dies with the process may be left behind.
+      max_steps: bars after which the daemon ends; None = it goes on.
     """
 
     mode: str = word("paper", *MODES)
     strategy_id: str = text("default", f"lower case text like {_NAME}", _NAME)
+    symbols: tuple[str, ...] = ruled(
+        (), list_rule("several symbols such as ['BTCUSDT', 'ETHUSDT']", SYMBOL.read)
+    )
     state_dir: Path | None = path()
     bar_delay_seconds: float = number(1.0, least=0, most=60)
     bar_deadline: float | None = number(None, optional=True, above=0, most=600)
@@ -99,9 +109,10 @@ class VenueConfig(Table):
     """Which exchange, and under which address.
 
     Attributes:
-      name: of the adapter. request_timeout_seconds: of a read.
+      name: which exchange.
       base_url, stream_url: of a local exchange server; the venue's own addresses cannot be
         configured, so that no file sends keys elsewhere.
+      request_timeout_seconds: of one request that reads.
     """
 
     name: str = word("bybit", "bybit")
@@ -122,11 +133,14 @@ class VenueConfig(Table):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcileConfig(Table):
-    """How often the venue is asked what is true, seconds.
+    """How often the venue is asked what is true.
 
     Attributes:
-      absence_min_answers, absence_min_seconds: evidence after which an order counts as never
-        arrived. unknown_alarm_seconds: age of an unknown order that raises the alarm.
+      orders_seconds: between two reads of the open orders. position_seconds: of the position.
+      balance_seconds: of the balance. fills_seconds: of the fills.
+      absence_min_answers: answers without an order after which it counts as never arrived.
+      absence_min_seconds: and between the first and the last of them.
+      unknown_alarm_seconds: age of an unknown order that raises the alarm.
       settings_bars: bars between two checks of leverage and modes.
     """
 
@@ -145,8 +159,9 @@ class ClockConfig(Table):
     """When the clock is doubted.
 
     Attributes:
-      resync_seconds: between two measurements. warn_ms: offset that warns.
-      halt_ms: uncertainty that denies entries. suspend_seconds: jump that counts as a suspension.
+      resync_seconds: between two measurements of the venue's time. warn_ms: offset that warns.
+      halt_ms: uncertainty from which on nothing is opened.
+      suspend_seconds: jump of the clock that counts as a suspension.
     """
 
     resync_seconds: float = number(60.0, above=0, most=3600)
@@ -165,8 +180,9 @@ class JournalConfig(Table):
     """Where the journal is kept.
 
     Attributes:
-      path: None = one file per account in the state folder. commit_warn_ms: a slower commit is
-        counted. min_free_mib: less disk refuses. warn_free_gib: less disk warns.
+      path: file of the journal; None = one per account in the state folder.
+      commit_warn_ms: a slower commit is counted as slow.
+      min_free_mib: with less free disk nothing is opened. warn_free_gib: with less it is said.
     """
 
     path: Path | None = path()
@@ -180,7 +196,8 @@ class RateConfig(Table):
     """Parts of the venue's request limits.
 
     Attributes:
-      reserve_fraction: that entries cannot use. share_fraction: that this daemon may use at all.
+      reserve_fraction: part that is kept for what does not open. share_fraction: part that this
+        daemon may use at all.
     """
 
     reserve_fraction: float = number(0.2, least=0, below=1)
@@ -192,8 +209,8 @@ class ServerConfig(Table):
     """The operations page.
 
     Attributes:
-      host: this machine unless a certificate is configured. port: 0 = any free one.
-      certificate, certificate_key: PEM files; both or none.
+      enabled: the page is served. host: this machine unless a certificate is configured.
+      port: 0 = any free one. certificate, certificate_key: PEM files; both or none.
     """
 
     enabled: bool = flag(False)
@@ -218,7 +235,8 @@ class NotifyConfig(Table):
     """Who is told what happens; addresses are treated as secrets.
 
     Attributes:
-      webhook_url: gets a JSON body per message. telegram_chat_id: needs TELEGRAM_BOT_TOKEN.
+      webhook_url: gets a JSON body per message.
+      telegram_chat_id: gets the messages; needs TELEGRAM_BOT_TOKEN.
       ping_url: called once a minute while the daemon lives.
     """
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from jaxtrade.core.brackets import CLOSE, HOLD, MODES, SHORT, ActionTable, Sizing
+from jaxtrade.core.brackets import CLOSE, HOLD, MODES, SHORT, ActionTable
 from jaxtrade.core.levels import RESIZE_TOLERANCE_FRACTION, RESIZE_TOLERANCE_QUOTE
 from jaxtrade.core.rules import Rules
+from live.allocation import check_allocation
+from live.planner.kelly import KellySizing
 from live.types import Bracket, Intent
 
 ZERO = Decimal(0)
@@ -36,11 +39,15 @@ class DecisionConfig:
       symbol: canonical name, written on every intent.
       leverage: >= 1; 1 is a spot account. fee: taker fraction. maintenance_rate: in [0, 1/L).
       levels: level of each action, in [-1, 1]. table: rows of a bracket policy.
-      trade_mode, position_fraction, quantity_per_trade: size of a bracket (`core.brackets.Sizing`).
+      trade_mode, position_fraction, quantity_per_trade: size of a bracket (`core.brackets.Sizing`);
+        a fraction of 0 opens nothing.
       lock_position: a held bracket waits for its stop or target.
       equity_buffer: fraction of equity never committed, in [0, 1).
+      allocation: what of the equity the symbol may use: None = all, a fraction in (0, 1], or quote
+        units above 1.
+      kelly: sets ``position_fraction`` from what was won and lost; see `sized_by`.
       rebalance_tolerance: smallest resize as a fraction of the target. min_trade_quote: and in
-        quote units. Neither may be finer than what the offline environments know.
+        quote units; 0 = every one.
       shorts: the venue has them; at leverage 1 there are none.
       closes_residue: a reduce-only order above the position is cut to it by the venue, so that
         what is smaller than the minimum order can still be closed.
@@ -57,6 +64,8 @@ class DecisionConfig:
     quantity_per_trade: float = 0.001
     lock_position: bool = False
     equity_buffer: float = 0.0
+    allocation: float | None = None
+    kelly: KellySizing | None = None
     rebalance_tolerance: float = RESIZE_TOLERANCE_FRACTION
     min_trade_quote: float = RESIZE_TOLERANCE_QUOTE
     rules: Rules = Rules()
@@ -68,25 +77,20 @@ class DecisionConfig:
             ("leverage", self.leverage >= 1, ">= 1"),
             ("fee", 0 <= self.fee < 1, "in [0, 1)"),
             ("maintenance_rate", 0 <= self.maintenance_rate < 1 / self.leverage, "in [0, 1/L)"),
-            ("position_fraction", 0 < self.position_fraction <= 1, "in (0, 1]"),
+            ("position_fraction", 0 <= self.position_fraction <= 1, "in [0, 1]"),
             ("quantity_per_trade", self.quantity_per_trade > 0, "> 0"),
             ("equity_buffer", 0 <= self.equity_buffer < 1, "in [0, 1)"),
-            (
-                "rebalance_tolerance",
-                RESIZE_TOLERANCE_FRACTION <= self.rebalance_tolerance < 1,
-                f"in [{RESIZE_TOLERANCE_FRACTION}, 1)",
-            ),
-            (
-                "min_trade_quote",
-                self.min_trade_quote >= RESIZE_TOLERANCE_QUOTE,
-                f">= {RESIZE_TOLERANCE_QUOTE}",
-            ),
+            ("rebalance_tolerance", 0 <= self.rebalance_tolerance < 1, "in [0, 1)"),
+            ("min_trade_quote", self.min_trade_quote >= 0, ">= 0"),
         ):
             value = getattr(self, name)
             if not (fits and math.isfinite(value)):
                 raise ValueError(f"{name}: must be finite and {rule}; got {value}.")
+        check_allocation(self.allocation)
         if self.trade_mode not in MODES:
             raise ValueError(f"trade_mode: must be one of {MODES}; got {self.trade_mode!r}.")
+        if self.kelly is not None and (self.table is None or self.trade_mode != "fractional"):
+            raise ValueError("kelly: sizes brackets in fractional mode; got another one.")
         if self.shorts and self.spot:
             raise ValueError("shorts: need leverage above 1; got shorts=True at leverage 1.")
         self._check_actions()
@@ -113,12 +117,15 @@ class DecisionConfig:
         """How many actions there are."""
         return len(self.levels if self.levels is not None else self.table or ())
 
-    @property
-    def sizing(self) -> Sizing:
-        """How large a bracket is opened."""
-        return Sizing(
-            self.trade_mode, float(self.position_fraction), float(self.quantity_per_trade)
-        )
+    def sized_by(self, returns: Sequence[float]) -> DecisionConfig:
+        """The configuration after these round trips; without ``kelly`` the same.
+
+        Args:
+          returns: see `KellySizing.fraction`; none = the priors alone.
+        """
+        if self.kelly is None:
+            return self
+        return replace(self, position_fraction=self.kelly.fraction(returns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,13 +47,13 @@ class Draft:
             return self._close_residue(position)
         reading = self._reading()
         sized = sizing.size(self.goal, reading, self.state.last_level, self.config)
-        if self._within_tolerance(sized, reading):
-            return self._not_needed("closer to the target than the tolerance")
         if sized.closing:
             return self._reduce(sized)
         if sized.opening:
             return self._add(sized, reading)
         if self.goal.opens and not self.quantity:
+            if self.goal.row is not None and self.config.position_fraction == 0:
+                return self._refuse("no_edge", "earlier round trips justify no position")
             return self._refuse("unaffordable", "there is no equity to commit")
         return self._not_needed("the position is what the action asks for")
 
@@ -92,17 +92,6 @@ class Draft:
         quoted = self.snapshot.quote.ask if side > 0 else self.snapshot.quote.bid
         return quoted if quoted.is_finite() and quoted > 0 else None
 
-    def _within_tolerance(self, sized: Sized, reading: Reading) -> bool:
-        """Whether a resize is below a tolerance that is wider than the core's own."""
-        resizes = bool(sized.closing or sized.opening) and sized.aimed * reading.quantity > 0
-        return resizes and abs(sized.aimed - reading.quantity) < self._tolerance(sized)
-
-    def _tolerance(self, sized: Sized) -> float:
-        config = self.config
-        return max(
-            config.rebalance_tolerance * abs(sized.aimed), config.min_trade_quote / sized.price
-        )
-
     # What comes out.
 
     def _reduce(self, sized: Sized) -> tuple[SymbolState, Plan]:
@@ -110,7 +99,9 @@ class Draft:
         side, held = sign(self.quantity), abs(self.quantity)
         price = self._price(-side)
         if abs(sized.closing) >= float(held):
-            quantity = held
+            quantity = rounding.closing(held, self._instrument)
+            if not quantity:
+                return self._refuse("residue", "what is held is below the smallest order")
         else:
             assert price is not None  # a resize depends on numbers, so the quote was usable
             difference = rounding.exact(abs(sized.closing))
@@ -174,7 +165,7 @@ class Draft:
             return self.config.trade_mode == "fractional"
         if not self.quantity:
             return True
-        return self.config.rules.partial_increase and size >= self._tolerance(sized)
+        return self.config.rules.partial_increase and size >= sized.tolerance
 
     def _enter(
         self, side: int, quantity: Decimal, price: Decimal, sized: Sized

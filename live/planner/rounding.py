@@ -85,6 +85,19 @@ def trim(held: Decimal, difference: Decimal, price: Decimal, instrument: Instrum
     return quantity if quantity < held and held - quantity >= least else Decimal(0)
 
 
+def closing(held: Decimal, instrument: Instrument) -> Decimal:
+    """How much of an unsigned position one order takes off: all of it where it is on the grid.
+
+    A step that grew while a position was held leaves a rest below it that no order fits.
+    """
+    step = instrument.quantity_step
+    if is_multiple(held, step):
+        return held
+    with localcontext(_CONTEXT):
+        # The venue's own number has no noise to forgive: never more than is held.
+        return held // step * step
+
+
 def nearest_tick(price: Decimal, instrument: Instrument) -> Decimal:
     """The multiple of the tick nearest to ``price``; 0 for a price below half a tick.
 

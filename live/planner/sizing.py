@@ -19,6 +19,7 @@ from jaxtrade.core import brackets, levels, trade
 from jaxtrade.core.account import Account, equity
 from jaxtrade.core.brackets import Sizing
 from jaxtrade.core.rules import Costs, Rules, Terms, slack
+from live.allocation import allotted
 from live.observation.account import number, positive
 from live.planner.decision import DecisionConfig, Goal
 from live.types import Balance, Held, Quote, UnreadableError
@@ -31,7 +32,8 @@ class Reading:
     """The numbers of a snapshot that size an order, checked, float64.
 
     Attributes:
-      equity, available: quote units; ``available`` with the buffer taken off.
+      equity: what of the account's this symbol may use. available: of the account, less the
+        buffer. Both quote units.
       quantity: signed, 0 = flat. entry, mark: of the position, 1 when flat.
       bid, ask: prices that a sale and a purchase execute at.
     """
@@ -56,7 +58,7 @@ class Reading:
         bid, ask = positive("bid", quote.bid), positive("ask", quote.ask)
         if ask < bid:
             raise UnreadableError(f"quote: the bid {bid} is above the ask {ask}.")
-        value = number("equity", balance.equity)
+        value = allotted(number("equity", balance.equity), config.allocation)
         available = number("available balance", balance.available)
         quantity, entry, mark = 0.0, 1.0, 1.0
         if held is not None:
@@ -83,7 +85,8 @@ class Sized:
       closing: taken off the position. opening: then added; of a flip only its sign counts, because
         the second phase is sized anew.
       refused: the core cannot pay the opening. price: execution price.
-      aimed: target quantity of a level. outlay: margin and fee of one base unit.
+      aimed: target quantity of a level. tolerance: from which on a resize to it is worth trading.
+      outlay: margin and fee of one base unit.
       stop, target: bracket prices around ``price``.
       last_level: what the latch keeps unless a venue stands in the way.
     """
@@ -93,6 +96,7 @@ class Sized:
     refused: bool
     price: float
     aimed: float
+    tolerance: float
     outlay: float
     stop: float
     target: float
@@ -131,25 +135,28 @@ def size(goal: Goal, reading: Reading, last_level: float | None, config: Decisio
     if row is None:
         level = math.nan if goal.level is None else goal.level
         decide = partial(_levels, rules=config.rules, spot=config.spot)
-        numbers += [goal.aimed, level, 0.0]
+        numbers += [goal.aimed, level, config.rebalance_tolerance, config.min_trade_quote]
     else:
         decide = partial(
             _brackets,
             rules=config.rules,
             spot=config.spot,
-            sizing=config.sizing,
+            mode=config.trade_mode,
             lock=config.lock_position,
         )
         numbers += [float(row.side), row.stop, row.target]
+        # Numbers, so that a fraction that changes with what was won and lost compiles nothing.
+        numbers += [float(config.position_fraction), float(config.quantity_per_trade)]
     with jax.enable_x64(True):
         out = np.asarray(decide(np.asarray(numbers, np.float64))).tolist()
-    closing, opening, refused, price, aimed, outlay, stop, target, kept = out
+    closing, opening, refused, price, aimed, tolerance, outlay, stop, target, kept = out
     return Sized(
         closing=closing,
         opening=opening,
         refused=bool(refused),
         price=price,
         aimed=aimed,
+        tolerance=tolerance,
         outlay=outlay,
         stop=stop,
         target=target,
@@ -160,24 +167,37 @@ def size(goal: Goal, reading: Reading, last_level: float | None, config: Decisio
 @partial(jax.jit, static_argnames=("rules", "spot"))
 def _levels(numbers: Array, *, rules: Rules, spot: bool) -> Array:
     account, base, costs, terms = _account(numbers, spot)
-    aimed, level = numbers[12], numbers[13]
-    order = levels.decide(account, aimed, base, jnp.zeros_like(base), costs, terms, rules)
+    aimed, level, fraction, quote = numbers[12:]
+    order = levels.decide(
+        account,
+        aimed,
+        base,
+        jnp.zeros_like(base),
+        costs,
+        terms,
+        rules,
+        tolerance_fraction=fraction,
+        tolerance_quote=quote,
+    )
     value = equity(account, order.price, terms)
     target = levels.target_quantity(value, aimed, order.price, costs, terms)
+    tolerance = levels.resize_tolerance(target, order.price, fraction, quote)
     after, fill = trade.apply(account, order, costs, terms)
     kept = levels.remember(after, level, fill, rules).last_level
-    return _answer(account, order, fill, target, kept, costs, terms)
+    return _answer(account, order, fill, (target, tolerance), kept, costs, terms)
 
 
-@partial(jax.jit, static_argnames=("rules", "spot", "sizing", "lock"))
-def _brackets(numbers: Array, *, rules: Rules, spot: bool, sizing: Sizing, lock: bool) -> Array:
+@partial(jax.jit, static_argnames=("rules", "spot", "mode", "lock"))
+def _brackets(numbers: Array, *, rules: Rules, spot: bool, mode: str, lock: bool) -> Array:
     account, base, costs, terms = _account(numbers, spot)
-    row: Any = (numbers[12].astype(jnp.int32), numbers[13], numbers[14])
+    side, stop, target, fraction, amount = numbers[12:]
+    row: Any = (side.astype(jnp.int32), stop, target)
+    sizing = Sizing(mode, fraction, amount)
     draw = jnp.zeros_like(base)
     order = brackets.decide(account, row, base, draw, costs, terms, rules, sizing, lock=lock)
     _, fill = trade.apply(account, order, costs, terms)
     none = jnp.full_like(base, jnp.nan)
-    return _answer(account, order, fill, none, none, costs, terms)
+    return _answer(account, order, fill, (none, none), none, costs, terms)
 
 
 def _account(numbers: Array, spot: bool) -> tuple[Account, Array, Costs, Terms]:
@@ -197,12 +217,12 @@ def _answer(
     account: Account,
     order: trade.Order,
     fill: trade.Fill,
-    target: Array,
+    aim: tuple[Array, Array],
     kept: Array,
     costs: Costs,
     terms: Terms,
 ) -> Array:
-    """The fields of `Sized` in order, [9]."""
+    """The fields of `Sized` in order, [10]; ``aim`` is target and tolerance of a level."""
     opening = order.opening + order.opening_per_cash * jnp.maximum(account.cash, 0)
     flips = (order.closing != 0) & ((order.opening != 0) | (order.opening_per_cash != 0))
     opening = jnp.where(flips, jnp.sign(order.opening + order.opening_per_cash), opening)
@@ -213,7 +233,7 @@ def _answer(
         opening,
         refused.astype(order.price.dtype),
         order.price,
-        target,
+        *aim,
         outlay,
         order.stop_price,
         order.target_price,

@@ -20,11 +20,11 @@ from tests.core.builders import account, costs, number, terms
 REFERENCE = Rules.reference()
 
 
-def act(held, level, price, paid, margin_terms, rules=Rules(), draw=0.5):
+def act(held, level, price, paid, margin_terms, rules=Rules(), draw=0.5, **tolerances):
     """Decide and execute one level; what one environment step does to the account."""
     base, draw = number(price, held.cash.dtype), number(draw, held.cash.dtype)
     level = number(level, held.cash.dtype)
-    order = levels.decide(held, level, base, draw, paid, margin_terms, rules)
+    order = levels.decide(held, level, base, draw, paid, margin_terms, rules, **tolerances)
     after, fill = trade.apply(held, order, paid, margin_terms)
     return levels.remember(after, level, fill, rules), fill
 
@@ -108,6 +108,49 @@ def test_resize_tolerance(price, target_quote, gap_quote, trades):
     level = target_quote / (target_quote - gap_quote + target_quote + 10000)
     _, fill = act(held, level, price, costs(), terms(1))
     assert (int(fill.event) != 0) == trades
+
+
+@pytest.mark.parametrize(
+    ("gap", "fraction", "quote", "trades"),
+    [
+        (0.5, 0.02, 1.0, False),
+        (0.5, 0.004, 1.0, True),
+        (0.5, 0.02, 49.0, False),
+        (0.5, 0.004, 51.0, False),
+        (5.0, 0.02, 1.0, True),
+        (5.0, 0.2, 1.0, False),
+        (5.0, 0.02, 600.0, False),
+        (1e-6, 0.0, 0.0, True),
+    ],
+)
+def test_the_resize_tolerance_may_be_another(gap, fraction, quote, trades):
+    for sign in (1, -1):
+        held = account(5000, quantity=50 - sign * gap, entry_price=100.0)
+        level = 5000 / (5000 + 100 * (50 - sign * gap))
+        after, fill = act(
+            held, level, 100, costs(), terms(1), tolerance_fraction=fraction, tolerance_quote=quote
+        )
+        assert (int(fill.event) != 0) == trades
+        assert float(after.quantity) == pytest.approx(50 if trades else 50 - sign * gap)
+
+
+def test_no_tolerance_keeps_a_position_that_is_to_be_opened_closed_or_turned():
+    wide = {"tolerance_fraction": 0.9, "tolerance_quote": 1e9}
+    held, fill = act(account(), 0.01, 100, costs(), terms(5), **wide)
+    assert int(fill.event) == trade.OPENED
+    turned, fill = act(held, -0.01, 100, costs(), terms(5), **wide)
+    assert int(fill.event) == trade.CLOSED | trade.OPENED and float(turned.quantity) < 0
+    _, fill = act(held, 0.0, 100, costs(), terms(5), **wide)
+    assert int(fill.event) == trade.CLOSED
+
+
+def test_a_cut_increase_keeps_to_the_tolerance():
+    held, _ = act(account(1000), 0.5, 100, costs(0.0005), terms(5))
+    _, cut = act(held, 1.0, 104, costs(0.0005), terms(5))
+    assert int(cut.event) == trade.INCREASED
+    # 23.9 of 48.9 can be paid, less than half of the target.
+    _, fill = act(held, 1.0, 104, costs(0.0005), terms(5), tolerance_fraction=0.49)
+    assert int(fill.event) == trade.REFUSED
 
 
 def test_tiny_positions_open_and_close():

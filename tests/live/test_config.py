@@ -33,6 +33,7 @@ from live.config import (
     load_tables,
     template,
 )
+from live.planner.kelly import KellySizing
 from live.types import MarginMode, PositionMode
 
 pytestmark = pytest.mark.filterwarnings("ignore:action_levels")
@@ -109,7 +110,8 @@ def test_defaults_are_those_of_the_contract():
         ({"foreign_position": "addopt"}, "did you mean 'adopt'"),
         ({"observation_failure_policy": "ignore"}, "one of halt, flatten, hold"),
         ({"unreadable_grace_bars": 0}, "unreadable_grace_bars: must be a whole number >= 1"),
-        ({"allocation": 0}, "allocation: must be a finite number > 0, or none"),
+        ({"allocation": 0}, "allocation: must be a fraction of the equity .* or none, was 0"),
+        ({"allocation": float("inf")}, "allocation: must be a fraction"),
         ({"seed": -1}, "seed"),
         ({"symbol": "btc usdt"}, "symbol: must be a symbol such as"),
         ({"rules": {"fil_at": "close"}}, "rules: unknown field 'fil_at'; did you mean 'fill_at'"),
@@ -133,6 +135,7 @@ def test_every_shared_rule_refuses_with_its_own_message(cls, values, message):
         ),
         ({"disaster_stop_fraction": 0}, r"'auto' or a number in \(0, 1\)"),
         ({"quantity_per_trade": 1}, "quantity_per_trade: .*would ignore it"),
+        ({"kelly": {}}, "kelly: .*would ignore it"),
         ({"trade_mode": "quantity"}, "trade_mode: .*would ignore it"),
         ({"position_fraction": 0.5}, "position_fraction: .*would ignore it"),
         ({"leverge": 2}, "leverge: unknown field of BybitFuturesTradingEnvConfig; .*'leverage'"),
@@ -165,6 +168,14 @@ def test_levels_refuse(values, message):
         ({"trade_mode": "quantum"}, "trade_mode: must be one of .*did you mean 'quantity'"),
         ({"position_fraction": 1.1}, r"position_fraction: must be a finite number in \(0, 1\]"),
         ({"quantity_per_trade": 0}, "quantity_per_trade: must be a finite number > 0"),
+        ({"kelly": {}}, "kelly: needs trade_mode 'fractional', was 'quantity'"),
+        (
+            {"kelly": {}, "trade_mode": "fractional", "position_fraction": 0.5},
+            "position_fraction: kelly would take its place, was 0.5",
+        ),
+        ({"kelly": {"cup": 1}}, "kelly: unknown field 'cup'; did you mean 'cap'"),
+        ({"kelly": {"cap": 1.5}}, r"kelly: cap: must be a finite number in \(0, 1\], was 1.5"),
+        ({"kelly": True}, "kelly: must be a table such as"),
         ({"action_levels": (0, 1)}, "action_levels: .*stoploss_levels and takeprofit_levels"),
     ],
 )
@@ -437,6 +448,103 @@ def test_the_written_file_is_the_defaults_with_every_field(tmp_path, environment
     lines = [line.removeprefix("# ") for line in text.splitlines() if " = " in line or "[" in line]
     lines = [line for line in lines if not line.startswith(("#", "Each", "Lines", "are"))]
     tomllib.loads("\n".join(lines))
+
+
+# Several symbols --------------------------------------------------------------------------------
+
+
+SEVERAL = ("BTCUSDT", "ETH/USDT", "SOL/USDT:USDT")
+
+
+def of(symbols=(), **fields):
+    return LiveConfig(runner=RunnerConfig(symbols=symbols), env=LEVELS(**fields))
+
+
+def test_one_symbol_is_that_of_the_environment_and_may_use_everything():
+    config = of(symbol="ETHUSDT")
+    assert config.symbols == ("ETHUSDT",)
+    assert config.env_of("ETHUSDT") == config.env == config.env_of("ETH/USDT:USDT")
+    assert config.env_of("ETHUSDT").allocation is None
+    one = of(("SOLUSDT",))
+    assert (one.symbols, one.env.symbol, one.env_of("SOLUSDT").allocation) == (
+        ("SOLUSDT",),
+        "SOLUSDT",
+        None,
+    )
+
+
+def test_several_symbols_share_the_fields_and_the_equity():
+    config = of(SEVERAL, leverage=3)
+    assert config.symbols == SEVERAL
+    for symbol in SEVERAL:
+        env = config.env_of(symbol)
+        assert (env.symbol, env.leverage, env.allocation) == (symbol, 3, pytest.approx(1 / 3))
+    # Any spelling finds it; what the configuration wrote stays.
+    assert config.env_of("ETHUSDT").symbol == "ETH/USDT"
+    with pytest.raises(KeyError, match="XRPUSDT: not traded; known: BTCUSDT, "):
+        config.env_of("XRPUSDT")
+
+
+@pytest.mark.parametrize("allocation", [0.25, 1 / 3, 500.0])
+def test_an_allocation_is_that_of_every_symbol(allocation):
+    config = of(SEVERAL, allocation=allocation)
+    assert {config.env_of(symbol).allocation for symbol in SEVERAL} == {allocation}
+
+
+@pytest.mark.parametrize(
+    ("symbols", "fields", "message"),
+    [
+        (SEVERAL, {"allocation": 0.34}, "allocation: 3 symbols with 0.34 of the equity each need"),
+        (SEVERAL[:2], {"allocation": 1}, "allocation: 2 symbols with 1 of the equity each need 2"),
+        (("BTCUSDT", "BTC/USDT"), {}, "symbols: 'BTCUSDT' and 'BTC/USDT' are one"),
+        (("BTC/USDT:USDT", "ETHUSDT", "BTC/USDT"), {}, "'BTC/USDT:USDT' and 'BTC/USDT' are one"),
+        (("BTC/EUR",), {}, "symbols: symbol 'BTC/EUR': expected a perpetual in USDT"),
+        (SEVERAL, {"symbol": "XRPUSDT"}, "symbol: 'XRPUSDT' is none of .runner. symbols"),
+    ],
+    ids=["shares", "whole", "spelling", "canonical", "unknown", "beside"],
+)
+def test_symbols_that_do_not_fit_are_refused(symbols, fields, message):
+    with pytest.raises(ConfigError, match=message):
+        of(symbols, **fields)
+
+
+@pytest.mark.parametrize("wrong", ["btc", "BTCUSDT,ETHUSDT", ["BTCUSDT", 3], 7], ids=str)
+def test_what_is_no_symbol_is_refused(wrong):
+    with pytest.raises(ConfigError, match="symbols: must be several symbols such as"):
+        RunnerConfig(symbols=wrong)
+
+
+def test_symbols_from_files_variables_and_options(tmp_path):
+    path = write(tmp_path, "[runner]\nsymbols = ['BTCUSDT', 'ETHUSDT']\n[env]\nleverage = 2\n")
+    assert load(path, {}, {}).symbols == ("BTCUSDT", "ETHUSDT")
+    assert load(path, {}, {"JAXTRADE__RUNNER__SYMBOLS": "SOLUSDT"}).symbols == ("SOLUSDT",)
+    config = load(path, {"runner.symbols": "['SOLUSDT', 'XRP/USDT']"}, {})
+    assert config.symbols == ("SOLUSDT", "XRP/USDT") and config.env.symbol == "SOLUSDT"
+    assert load(write(tmp_path, template.merged(config, {})), {}, {}) == config
+    # The usual symbol counts as given where somebody wrote it.
+    write(tmp_path, "[runner]\nsymbols = ['ETHUSDT', 'SOLUSDT']\n[env]\nsymbol = 'BTCUSDT'\n")
+    with pytest.raises(ConfigError, match=r"symbol: 'BTCUSDT' is none of \[runner\] symbols"):
+        load(path, {}, {})
+    among = load(path, {"env.symbol": "SOL/USDT"}, {})
+    assert (among.env.symbol, among.symbols) == ("SOL/USDT", ("ETHUSDT", "SOLUSDT"))
+
+
+def test_symbols_repeat_no_warning():
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        config = of(SEVERAL)
+        for symbol in SEVERAL:
+            config.env_of(symbol)
+    assert [str(note.message).partition(":")[0] for note in noted] == ["action_levels"]
+
+
+def test_kelly_sizing_is_a_table_of_the_environment(tmp_path):
+    text = "[env]\nname = 'BybitFuturesSLTPTradingEnv'\ntrade_mode = 'fractional'\n[env.kelly]\n"
+    assert load(write(tmp_path, text), {}, {}).env.kelly == KellySizing()
+    config = load(write(tmp_path, text + "cap = 0.25\n"), {"env.kelly.prior_count": "40"}, {})
+    assert config.env.kelly == KellySizing(cap=0.25, prior_count=40)
+    assert load(write(tmp_path, template.merged(config, {})), {}, {}) == config
+    assert BRACKETS().kelly is None
 
 
 # Modes ------------------------------------------------------------------------------------------

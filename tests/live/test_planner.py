@@ -10,13 +10,14 @@ from decimal import Decimal
 import jax
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from jaxtrade.core import brackets, levels, trade
 from jaxtrade.core.account import Account, equity
 from jaxtrade.core.brackets import ActionTable
 from jaxtrade.core.rules import Costs, Rules, Terms
+from live.allocation import allotted
 from live.planner import (
     BracketRow,
     Decision,
@@ -32,6 +33,7 @@ from live.planner import (
     sizing,
     synchronise,
 )
+from live.planner.kelly import KellySizing
 from live.types import (
     Balance,
     Bracket,
@@ -136,16 +138,26 @@ def test_known_sizes(fields, quantity):
     assert only(rounded).quantity == rounding.floor_quantity(rounding.exact(quantity), REAL)
 
 
-@functools.partial(jax.jit, static_argnames=("rules", "spot", "sizing_", "lock"))
-def core_step(account, action, price, half_spread, fee, leverage, rules, spot, sizing_, lock):
+def core_sizing(config_):
+    return brackets.Sizing(
+        config_.trade_mode, config_.position_fraction, config_.quantity_per_trade
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("config_", "sizing_"))
+def core_step(account, action, price, half_spread, fee, leverage, config_, sizing_):
     """One offline order: decide, carry out, remember."""
-    one = jax.numpy.ones_like(price)
-    terms = Terms.of(leverage, 0.004 * one, math.nan * one, one, spot=spot)
+    one, rules = jax.numpy.ones_like(price), config_.rules
+    terms = Terms.of(leverage, 0.004 * one, math.nan * one, one, spot=config_.spot)
     costs, draw = Costs(fee, half_spread, 0 * one), 0 * one
     if sizing_ is None:
-        order = levels.decide(account, action, price, draw, costs, terms, rules)
+        order = levels.decide(
+            account, action, price, draw, costs, terms, rules,
+            tolerance_fraction=config_.rebalance_tolerance,
+            tolerance_quote=config_.min_trade_quote,
+        )  # fmt: skip
     else:
-        row = (action[0].astype(jax.numpy.int32), action[1], action[2])
+        row, lock = (action[0].astype(jax.numpy.int32), action[1], action[2]), config_.lock_position
         order = brackets.decide(account, row, price, draw, costs, terms, rules, sizing_, lock=lock)
     after, fill = trade.apply(account, order, costs, terms)
     if sizing_ is None:
@@ -176,7 +188,7 @@ class Offline:
     def act(self, action, price, half_spread=0.0):
         """What the environment does with an action."""
         table = self.config.table
-        sizing_ = None if table is None else self.config.sizing
+        sizing_ = None if table is None else core_sizing(self.config)
         goal = (
             np.float64(self.config.levels[action])
             if table is None
@@ -186,7 +198,7 @@ class Offline:
         with jax.enable_x64(True):
             self.account, fill, _ = core_step(
                 self.account, goal, *self.numbers(price, half_spread, cfg.fee, cfg.leverage),
-                cfg.rules, cfg.spot, sizing_, cfg.lock_position,
+                cfg, sizing_,
             )  # fmt: skip
         return fill
 
@@ -230,6 +242,8 @@ CONFIGS = [
     {"leverage": 1.5, "fee": 0.0},
     {"leverage": 20.0},
     {"rules": Rules.reference()},
+    {"rebalance_tolerance": 0.0, "min_trade_quote": 0.0},
+    {"rebalance_tolerance": 0.3, "min_trade_quote": 500.0},
     {"rules": dataclasses.replace(Rules(), partial_increase=False), "leverage": 3.0},
     {"table": TABLE, "position_fraction": 0.5},
     {"table": TABLE, "position_fraction": 1.0, "lock_position": True},
@@ -355,7 +369,7 @@ def test_the_buffer_is_never_committed():
     assert signed(acted(None, 5, buffered, available=1000)[1]) == pytest.approx(800 * 5 / 100)
 
 
-def test_a_wider_tolerance_than_the_cores_holds():
+def test_a_wider_tolerance_than_the_usual_one_holds():
     one, wide = held(225), config(fee=0.0, rebalance_tolerance=0.2)
     assert acted(one, 4, config(fee=0.0))[1].decision is Decision.INCREASE
     state, planned = acted(one, 4, wide)
@@ -364,6 +378,111 @@ def test_a_wider_tolerance_than_the_cores_holds():
     coarse = config(fee=0.0, min_trade_quote=3000.0)
     assert acted(one, 4, coarse)[1].decision is Decision.HOLD
     assert acted(None, 3, coarse)[1].decision is Decision.OPEN
+    # Who turns around is let out, however little that is worth.
+    small = config(fee=0.0, min_trade_quote=1e6)
+    assert acted(one, 1, small)[1].decision is Decision.FLIP
+
+
+def test_a_finer_tolerance_than_the_usual_one_trades():
+    one = held(249)  # of 250
+    assert acted(one, 4, config(fee=0.0))[1].decision is Decision.HOLD
+    fine = config(fee=0.0, rebalance_tolerance=0.001)
+    assert signed(acted(one, 4, fine)[1]) == pytest.approx(1)
+    tiny = config(fee=0.0, rebalance_tolerance=0.001, min_trade_quote=101.0)
+    assert acted(one, 4, tiny)[1].decision is Decision.HOLD
+    assert acted(held(249.995), 4, fine)[1].decision is Decision.HOLD
+    every = config(fee=0.0, rebalance_tolerance=0.0, min_trade_quote=0.0)
+    assert signed(acted(held(249.995), 4, every)[1]) == pytest.approx(0.005)
+
+
+# What one symbol may use --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("allocation", "equity", "counted"),
+    [
+        (None, 10000.0, 10000.0),
+        (0.25, 10000.0, 2500.0),
+        (1.0, 10000.0, 10000.0),
+        (4000.0, 10000.0, 4000.0),
+        (4000.0, 3000.0, 3000.0),
+        (0.5, -100.0, -50.0),
+        (4000.0, -100.0, -100.0),
+    ],
+)
+def test_an_allocation_counts_alike_for_floats_and_decimals(allocation, equity, counted):
+    assert allotted(equity, allocation) == counted
+    exactly = allotted(D(repr(equity)), allocation)
+    assert isinstance(exactly, Decimal) and exactly == D(repr(counted))
+    for nothing in (math.nan, D("nan"), D("-inf")):
+        assert repr(allotted(nothing, allocation)) == repr(nothing)
+
+
+@pytest.mark.parametrize(
+    ("allocation", "share"), [(0.5, 5000), (3000.0, 3000), (1.0, 10000), (20000.0, 10000)]
+)
+def test_an_order_is_sized_by_what_the_symbol_may_use(allocation, share):
+    levels_, fee = config(allocation=allocation, equity_buffer=0.02), 0.0004
+    wanted = 0.98 * share * 5 / (1 + 5 * fee) / 100
+    assert signed(acted(None, 5, levels_)[1]) == pytest.approx(wanted)
+    assert signed(acted(None, 1, levels_)[1]) == pytest.approx(-wanted / 2)
+    rows = config(table=TABLE, allocation=allocation, equity_buffer=0.02)
+    assert signed(acted(None, LONG, rows)[1]) == pytest.approx(wanted)
+    # An increase is paid from its share, not from what the account has beyond.
+    one = held(0.45 * share * 5 / 100, 100, 110)
+    _, planned = acted(one, 5, config(allocation=allocation), equity=10000, price=110)
+    margin, profit = 0.45 * share, float(one.unrealised_pnl)
+    rest = share - margin - profit
+    target = share * 5 / (1 + 5 * fee) / 110
+    increase = min(target - float(one.quantity), rest / (110 * (1 / 5 + fee)))
+    assert signed(planned) == pytest.approx(increase)
+
+
+ACTIONS, MOVES = st.integers(0, 5), st.floats(-0.05, 0.05)
+
+
+# What the first has gained is no free money: the half of the second one is cut to what is.
+@example(moves=[(5, 2, 0.0, 0.0), (5, 5, 0.05, 0.0)])
+@settings(max_examples=25)
+@given(
+    moves=st.lists(
+        st.tuples(ACTIONS, ACTIONS, MOVES, MOVES),
+        min_size=1,
+        max_size=12,
+    )
+)  # fmt: skip
+def test_two_symbols_with_half_each_never_use_more_than_the_account(moves):
+    settings_ = config(allocation=0.5, equity_buffer=0.02)
+    both = [Offline(settings_, 0.0), Offline(settings_, 0.0)]
+    states, prices = [SymbolState.start()] * 2, [100.0, 100.0]
+    free = 10000.0
+
+    def total():
+        return free + sum(
+            float(one.snapshot(price).balance.equity)
+            for one, price in zip(both, prices, strict=True)
+        )
+
+    for *actions, first, second in moves:
+        prices = [prices[0] * (1 + first), prices[1] * (1 + second)]
+        for i, action in enumerate(actions):
+            value, price = total(), prices[i]
+            if not value > 100:
+                return
+            balance = Balance(rounding.exact(value), rounding.exact(free), None, "USDT", 0)
+            seen = dataclasses.replace(both[i].snapshot(price), balance=balance)
+            states[i], planned = plan(states[i], seen, action, settings_)
+            for intent in planned.intents:
+                # The margin account of one symbol gets from the free money what it needs.
+                both[i].account = dataclasses.replace(both[i].account, cash=np.float64(free))
+                both[i].fill(intent, price)
+                free = float(both[i].account.cash)
+                both[i].account = dataclasses.replace(both[i].account, cash=np.float64(0))
+                assert free >= -1e-9 * value
+                if planned.decision is Decision.OPEN:
+                    used = float(both[i].snapshot(price).balance.equity)
+                    assert used <= value / 2 * (1 + 1e-9)
+            states[i] = settle(states[i], planned, True, both[i].snapshot(price).position)
 
 
 def test_the_core_is_compiled_once_per_configuration_and_x64_stays_off():
@@ -537,8 +656,16 @@ def test_trims_are_reduce_only_and_never_close_by_rounding():
 
 def test_a_close_uses_the_venues_own_quantity():
     odd = held("0.123456789012345678901")
-    _, planned = acted(odd, 2, config(), listed=REAL)
+    _, planned = acted(odd, 2, config(), listed=FREE)
     assert only(planned).quantity == odd.quantity
+    # Of a step that has grown meanwhile the venue takes whole ones only; the rest is a residue.
+    _, planned = acted(odd, 2, config(), listed=REAL)
+    assert (only(planned).quantity, planned.target_quantity) == (
+        D("0.123"),
+        odd.quantity - D("0.123"),
+    )
+    state, planned = acted(held("0.0004"), 2, config(), listed=REAL)
+    assert (planned.intents, planned.refused, state.last_level) == ((), "residue", None)
 
 
 def test_a_close_above_the_largest_market_order_goes_on_next_bar():
@@ -910,10 +1037,17 @@ def test_planning_is_total_over_actions(action):
         ({"fee": math.nan}, "fee"),
         ({"fee": 1.0}, "fee"),
         ({"maintenance_rate": 0.2}, "maintenance_rate"),
-        ({"position_fraction": 0.0}, "position_fraction"),
+        ({"position_fraction": -0.1}, "position_fraction"),
+        ({"position_fraction": 1.1}, "position_fraction"),
+        ({"allocation": 0.0}, "allocation"),
+        ({"allocation": math.nan}, "allocation"),
+        ({"allocation": math.inf}, "allocation"),
+        ({"kelly": KellySizing()}, "kelly"),
+        ({"kelly": KellySizing(), "table": TABLE, "trade_mode": "notional"}, "kelly"),
         ({"quantity_per_trade": math.inf}, "quantity_per_trade"),
         ({"equity_buffer": 1.0}, "equity_buffer"),
-        ({"rebalance_tolerance": 0.001}, "rebalance_tolerance"),
+        ({"rebalance_tolerance": 1.0}, "rebalance_tolerance"),
+        ({"rebalance_tolerance": -0.001}, "rebalance_tolerance"),
         ({"min_trade_quote": math.nan}, "min_trade_quote"),
         ({"trade_mode": "all"}, "trade_mode"),
         ({"levels": (0.0,)}, "levels"),

@@ -200,6 +200,14 @@ def test_a_trim_never_exceeds_the_position_nor_leaves_dust(held, share, step, le
         assert quantity <= max(difference, rounding.smallest_order(D(10), listed)) + D("1e-9")
 
 
+@given(held=AMOUNTS, step=STEPS)
+def test_a_close_takes_everything_that_orders_fit(held, step):
+    closed = rounding.closing(held, instrument(step))
+    assert 0 <= held - closed < D(step)
+    assert rounding.is_multiple(closed, D(step))
+    assert closed == held or not rounding.is_multiple(held, D(step))
+
+
 @pytest.mark.parametrize(
     ("number", "step", "text"),
     [
@@ -238,3 +246,17 @@ def test_the_context_of_the_caller_does_not_matter():
         assert rounding.wire(D("123456.789"), D("0.001")) == "123456.789"
     finally:
         getcontext().prec = narrow.prec
+
+
+@pytest.mark.parametrize(
+    ("held", "step", "taken"),
+    [
+        ("0.3", "0.1", "0.3"),
+        ("0.35", "0.1", "0.3"),
+        ("0.2999999999999", "0.1", "0.2"),
+        ("0.05", "0.1", "0"),
+        ("0.123456789012345678901", "0", "0.123456789012345678901"),
+    ],
+)
+def test_a_close_takes_whole_steps_and_never_more_than_is_held(held, step, taken):
+    assert rounding.closing(D(held), instrument(step)) == D(taken)

@@ -249,6 +249,23 @@ class Scaler:
         return transform
 
 
+def test_a_function_may_say_how_far_it_looks_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = {"time_frames": ["5min", "10min"], "window_sizes": 2}
+    for sets in ("default", "ohlcv", returns):
+        assert build(features=sets, window_sizes=2).spec.feature_lookback is None
+    monkeypatch.setattr(returns, "feature_lookback", 0, raising=False)
+    assert build(features=returns, **frames).spec.feature_lookback == 0
+    assert build(features=["ohlcv", returns], **frames).spec.feature_lookback == 0
+    # The log return of the usual set needs the bar before.
+    assert build(features=["default", returns], **frames).spec.feature_lookback == 1
+    # One that says nothing may need anything.
+    fitted = build(features=[Scaler(), returns], fit_until="2024-01-01 01:44", **frames)
+    assert fitted.spec.feature_lookback is None
+    for wrong in (-1, 1.5, True, "3"):
+        monkeypatch.setattr(returns, "feature_lookback", wrong)
+        assert f"feature_lookback must be a whole number >= 0; got {wrong!r}" in refusal(returns)
+
+
 def test_fit_sees_bars_that_ended_by_fit_until() -> None:
     scaler = Scaler()
     market = build(features=scaler, time_frames=["5min", "15min"], fit_until="2024-01-01 01:44")
