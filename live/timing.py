@@ -8,6 +8,8 @@ from collections import deque
 
 # A crystal that is off by more is broken; a computer's is off by a tenth of this.
 _DRIFT_PER_SECOND = 1e-4
+# Venues tell their time in whole milliseconds.
+_GRAIN_MS = 2.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class OffsetEstimator:
     """Venue time against this machine's elapsed time, from questions and answers.
 
     A sample assumes that the venue read its clock half-way between question and answer; the error
-    is at most half the round trip, so the quickest sample of the recent past is the best one.
+    is at most half the round trip, so the quickest sample of the recent past is the best one. What
+    contradicts the newest sample is forgotten: the venue's clock was set in between.
 
     Args:
       memory_seconds: how long a sample counts.
@@ -53,7 +56,10 @@ class OffsetEstimator:
                 "clock sample: needs a finite server time and sent <= received; "
                 f"got {server_ms}, {sent} and {received}."
             )
-        self._samples.append((received, received - sent, server_ms - 500 * (sent + received)))
+        new = (received, received - sent, server_ms - 500 * (sent + received))
+        if not all(_agree(old, new) for old in self._samples):
+            self.forget()
+        self._samples.append(new)
 
     def reading(self, now: float) -> Reading:
         """The best of the samples that still count at elapsed second ``now``."""
@@ -68,6 +74,13 @@ class OffsetEstimator:
     def forget(self) -> None:
         """Drop every sample: elapsed time no longer means what it did."""
         self._samples.clear()
+
+
+def _agree(old: tuple[float, float, float], new: tuple[float, float, float]) -> bool:
+    """Whether two samples (received, trip, origin) can be of one clock that runs evenly."""
+    (then, trip, origin), (now, other_trip, other_origin) = old, new
+    drift = 1000 * _DRIFT_PER_SECOND * max(now - then, 0.0)
+    return abs(other_origin - origin) <= 500 * (trip + other_trip) + drift + _GRAIN_MS
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
