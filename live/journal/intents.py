@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from live import crash
 from live.journal import ids
@@ -51,14 +52,22 @@ class IntentRecorder(Recorder):
         policy_ms: float,
         fallback: bool,
         intents: Sequence[Intent],
+        facts: Mapping[str, Any] | None = None,
     ) -> tuple[Intent, ...]:
         """Record the decision of a bar and its intents in one commit; returns them with their ids.
 
         Legs without a parent belong to the entry among the intents. A cancel keeps its id.
 
+        Args:
+          facts: what the plan was made of, kept with the event (`live.trading.evidence`).
+
         Raises:
           AlreadyDecidedError: the bar has its decision. JournalError: not durable, send nothing.
         """
+        newest = self.last_bar(symbol)
+        if self.health.failure is not None and newest is not None and bar_open_ms < newest:
+            # Memory knows the newest decision alone, and the disk can no longer be asked.
+            raise _already_decided(symbol, bar_open_ms)
         rows, given = self._given(symbol, bar_open_ms, intents)
         decided = insert(
             "decisions",
@@ -75,14 +84,11 @@ class IntentRecorder(Recorder):
             fallback=int(fallback),
         )
         try:
-            self._record("decide", [decided, *rows], given, bar_open_ms)
+            self._record("decide", [decided, *rows], given, bar_open_ms, facts)
         except sqlite3.IntegrityError as error:
             if "decisions" not in str(error):
                 raise
-            raise AlreadyDecidedError(
-                f"journal: {symbol} has a decision for the bar of {bar_open_ms}; a bar is decided"
-                " once."
-            ) from None
+            raise _already_decided(symbol, bar_open_ms) from None
         return given
 
     def add_intents(
@@ -140,9 +146,19 @@ class IntentRecorder(Recorder):
         return int(row["leg"])
 
     def _record(
-        self, operation: str, rows: list[Statement], given: tuple[Intent, ...], bar_open_ms: int
+        self,
+        operation: str,
+        rows: list[Statement],
+        given: tuple[Intent, ...],
+        bar_open_ms: int,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
-        body = {"bar_open_ms": bar_open_ms, "intents": [[i.kind, i.client_id] for i in given]}
+        body: dict[str, Any] = {
+            "bar_open_ms": bar_open_ms,
+            "intents": [[i.kind, i.client_id] for i in given],
+        }
+        if facts is not None:
+            body["facts"] = facts
         symbol = str(rows[0].values["symbol"]) if rows else given[0].symbol if given else None
         try:
             self._write(operation, rows, symbol=symbol, body=body, risky=any(map(adds_risk, given)))
@@ -154,3 +170,9 @@ class IntentRecorder(Recorder):
                 " decides again."
             ) from None
         self._intent_id += sum(row.table == "intents" for row in rows)
+
+
+def _already_decided(symbol: str, bar_open_ms: int) -> AlreadyDecidedError:
+    return AlreadyDecidedError(
+        f"journal: {symbol} has a decision for the bar of {bar_open_ms}; a bar is decided once."
+    )

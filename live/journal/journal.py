@@ -1,15 +1,18 @@
 """The journal: every wish before it is sent, every fill once, every latch until a person clears it.
 
-Synchronous: a method returns when its one transaction is on the disk. If the disk fails, entries
-are refused with `JournalError`; cancels, exits, fills and outcomes go on in memory and are told on
-standard error, and ``health.failure`` says why.
+Synchronous: a method returns when its one transaction is on the disk; `Journal.grouped` lets the
+writes of many symbols share one. If the disk fails, entries are refused with `JournalError`;
+cancels, exits, fills and outcomes go on in memory and are told on standard error, and
+``health.failure`` says why.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from live import crash
 from live.journal import ids
@@ -59,6 +62,9 @@ __all__ = [
     "UnknownIntentError",
 ]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 OPERATIONS = ("adopt", "sent", "resolve", "book")
 for _operation in OPERATIONS:
     crash.register(f"journal.{_operation}", crash.WRITE_POINTS)
@@ -104,6 +110,21 @@ class Journal(IntentRecorder):
             monotonic=monotonic,
         )
         return cls(storage, account_id, strategy_id, now_ms)
+
+    async def grouped(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make a call whose writes share one commit with those of others; durable on return.
+
+        ``await journal.grouped(journal.decide, symbol, bar, ...)``, or any function that only
+        writes here: everything that is written in one turn of the event loop, or while another
+        commit is under way, becomes durable together, in a thread. What a call writes is at hand at
+        once; nothing may leave before the await is over.
+
+        Raises:
+          JournalError: an entry of the call is not durable; it is not recorded. Of what the call
+            wrote besides, the promise of the class holds.
+          Exception: of the call; what it wrote before stays.
+        """
+        return await self._storage.grouped(functools.partial(call, *args, **kwargs))
 
     # One order
 

@@ -17,15 +17,24 @@ from live import crash
 from live.journal import schema
 from live.journal.checking import BUSY_SECONDS, checked, copy_path, empty, lock_path, reading
 from live.journal.failures import JournalError
+from live.journal.locking import Lock
 from live.journal.schema import COLUMNS
 from live.journal.statements import Statement, insert
-from live.journal.storage import MIB, MIRRORED, Lock, Storage
+from live.journal.storage import MIB, MIRRORED, Storage
 
 _BESIDE = ("", "-wal", "-shm")  # the files of one database
 # Of the mirror alone: what every outcome and every fill looks up.
 _INDICES = (
     "CREATE INDEX fills_of_order ON fills (client_id)",
     "CREATE INDEX intents_by_state ON intents (state)",
+    "CREATE INDEX intents_by_mark ON intents (role, sent_ms)",
+)
+# Of the mirror of a file: only the newest decision of a symbol can still be taken twice, and the
+# memory of a process that decides for months must not grow with them.
+_NEWEST_DECISION = (
+    "DROP TRIGGER decisions_no_delete",
+    "CREATE TRIGGER newest_decision AFTER INSERT ON decisions BEGIN DELETE FROM decisions"
+    " WHERE symbol = NEW.symbol AND bar_open_ms < NEW.bar_open_ms; END",
 )
 CREATE = "create"
 crash.register(f"journal.{CREATE}", crash.WRITE_POINTS)
@@ -167,7 +176,10 @@ def _connected(path: Path) -> sqlite3.Connection:
     if not path.exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         _sync(path.parent)
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    # A thread commits; while it does, nobody else touches the connection.
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
     connection.row_factory = sqlite3.Row
     schema.prepare(connection)
     (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
@@ -204,15 +216,20 @@ def _mirror(disk: sqlite3.Connection | None = None) -> sqlite3.Connection:
     """The tables in memory, with what is at hand of a file."""
     mirror = sqlite3.connect(":memory:", isolation_level=None)
     mirror.row_factory = sqlite3.Row
-    for text in (*schema.script(checked=False), *_INDICES):
+    for text in schema.script(checked=False):
         mirror.execute(text)
-    if disk is None:
-        return mirror
+    if disk is not None:
+        _load(mirror, disk)
+    for text in (*_INDICES, *(_NEWEST_DECISION if disk is not None else ())):
+        mirror.execute(text)
+    return mirror
+
+
+def _load(mirror: sqlite3.Connection, disk: sqlite3.Connection) -> None:
     mirror.execute("BEGIN")
     for table in MIRRORED:
         names = COLUMNS[table]
         listed = ", ".join("NULL" if name == "observation" else name for name in names)
-        # Of the decisions only the newest can still be taken twice.
         newest = (
             " WHERE (symbol, bar_open_ms) IN"
             " (SELECT symbol, max(bar_open_ms) FROM decisions GROUP BY symbol)"
@@ -224,7 +241,6 @@ def _mirror(disk: sqlite3.Connection | None = None) -> sqlite3.Connection:
             disk.execute(f"SELECT {listed} FROM {table}{newest}"),  # noqa: S608 (names of ours)
         )
     mirror.execute("COMMIT")
-    return mirror
 
 
 def _sync(path: Path) -> None:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from live.journal.failures import UnknownIntentError
+from live.journal.health import Health
 from live.journal.opening import view_storage
 from live.journal.rows import (
     AdjustmentRow,
@@ -20,14 +21,14 @@ from live.journal.rows import (
     Watermark,
     fill_of,
 )
-from live.journal.storage import Health, Storage
+from live.journal.storage import Storage
 from live.orders import IntentState, TrackedOrder
 from live.types import Fill, FillKind, IntentKind, Role
 
 ZERO = Decimal(0)
 DAY_MS = 86_400_000
 _EXACT = decimal.Context(prec=2500)  # a sum that is rounded would depend on its order
-_ALL_EVENTS = 1 << 62
+_ALL = 1 << 62
 
 
 class JournalReader:
@@ -236,14 +237,16 @@ class JournalReader:
         """Lives of the daemon, oldest first."""
         return [RunRow.of(row) for row in self._storage.rows("SELECT * FROM runs ORDER BY run_id")]
 
-    def decisions(self, symbol: str, since_ms: int = 0) -> list[DecisionRow]:
-        """Decisions with their observations, oldest first; read from the disk."""
+    def decisions(self, symbol: str, since_ms: int = 0, *, limit: int = _ALL) -> list[DecisionRow]:
+        """The newest ``limit`` decisions with their observations, oldest first; from the disk."""
         rows = self._storage.archive(
-            "SELECT * FROM decisions WHERE symbol = ? AND bar_open_ms >= ? ORDER BY bar_open_ms",
+            "SELECT * FROM decisions WHERE symbol = ? AND bar_open_ms >= ?"
+            " ORDER BY bar_open_ms DESC LIMIT ?",
             symbol,
             since_ms,
+            limit,
         )
-        return [DecisionRow.of(row) for row in rows]
+        return [DecisionRow.of(row) for row in reversed(rows)]
 
     def history(
         self,
@@ -251,7 +254,7 @@ class JournalReader:
         kind: str | None = None,
         symbol: str | None = None,
         after_seq: int = 0,
-        limit: int = _ALL_EVENTS,
+        limit: int = _ALL,
     ) -> list[EventRow]:
         """The newest ``limit`` events of a kind or symbol, oldest of them first; from the disk."""
         rows = self._storage.archive(

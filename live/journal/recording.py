@@ -230,12 +230,16 @@ class Recorder(JournalReader):
 
     def reset_baseline(self, venue_ms: int, equity: Decimal, available: Decimal) -> EquityMarks:
         """Measure losses from this equity on, by the word of an operator."""
-        new = EquityMarks(equity, equity, equity, venue_ms)
-        reading = reading_row(venue_ms, equity, available, new, None, None)
-        body = {"equity": equity}
-        self._write("baseline", [reading, baseline_row(equity)], venue_ms=venue_ms, body=body)
-        self._marks = new
-        return new
+        return self.restate(EquityMarks(equity, equity, equity, venue_ms), equity, available)
+
+    def restate(self, marks: EquityMarks, equity: Decimal, available: Decimal) -> EquityMarks:
+        """Measure losses from other marks: money came or went that is no profit and no loss."""
+        reading = reading_row(marks.venue_ms, equity, available, marks, None, None)
+        body = {"equity": equity, "baseline": marks.baseline, "peak": marks.peak}
+        changes = [reading, baseline_row(marks.baseline)]
+        self._write("baseline", changes, venue_ms=marks.venue_ms, body=body)
+        self._marks = marks
+        return marks
 
     # Feeds and events
 

@@ -27,10 +27,14 @@ class Statement:
 
     def __post_init__(self) -> None:
         whole = {
-            name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+            name: _whole(value) if isinstance(value, str) else value
             for name, value in self.values.items()
         }
         object.__setattr__(self, "values", whole)
+
+
+def _whole(text: str) -> str:
+    return str(text) if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def insert(table: str, /, **values: Value) -> Statement:

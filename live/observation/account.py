@@ -20,6 +20,10 @@ from jaxtrade.core.account import Account
 from jaxtrade.core.rules import Terms
 from live.types import Balance, Held, MarginMode, UnreadableError
 
+Array = jax.Array
+
+_UNIT = 1.0  # of `Terms`, which wants it among the arguments
+
 
 def number(name: str, value: Decimal | float | None) -> float:
     """A finite float of what a venue said.
@@ -65,15 +69,12 @@ def describe(
     Raises:
       UnreadableError: a result is not finite.
     """
-    account = _account(quantity, entry_price, held_bars)
+    spot = _is_spot(leverage)
+    # As one array: what a call costs is mostly its arguments.
+    position = (quantity, entry_price, held_bars, value, mark, liquidation)
+    numbers = np.array((*position, leverage, maintenance_rate, _UNIT), np.float64)
     with jax.enable_x64(True):
-        described = _describe()(
-            account,
-            np.float64(value),
-            np.float64(mark),
-            np.float64(liquidation),
-            _terms(leverage, maintenance_rate),
-        )
+        described = _describe()(numbers, spot=spot)
         # Too large for float32 is reported as not finite.
         with np.errstate(over="ignore"):
             state = np.asarray(described).astype(np.float32)
@@ -109,10 +110,10 @@ def liquidation_price(
     if position.margin_mode is MarginMode.UNKNOWN:
         raise UnreadableError("liquidation price: the venue names none, nor the margin mode.")
     entry = positive("entry price", position.entry_price)
+    spot = _is_spot(leverage)
+    numbers = np.array((quantity, entry, leverage, maintenance_rate, _UNIT), np.float64)
     with jax.enable_x64(True):
-        isolated = float(
-            _isolated()(_account(quantity, entry, 0), _terms(leverage, maintenance_rate))
-        )
+        isolated = float(_isolated()(numbers, spot=spot))
     if position.margin_mode is MarginMode.ISOLATED:
         return number("liquidation price", isolated)
     cross = _cross(quantity, mark, balance, maintenance_rate)
@@ -136,41 +137,54 @@ def _cross(quantity: float, mark: float, balance: Balance, rate: float) -> float
 
 @functools.cache
 def _describe() -> Callable[..., Any]:
-    return jax.jit(accounts.describe)
+    def describe(numbers: Array, *, spot: bool) -> Array:
+        quantity, entry, held_bars, value, mark, liquidation = numbers[:6]
+        account = _account(quantity, entry, held_bars.astype(np.int32))
+        return accounts.describe(account, value, mark, liquidation, _terms(numbers[6:], spot))
+
+    return jax.jit(describe, static_argnames="spot")
 
 
 @functools.cache
 def _isolated() -> Callable[..., Any]:
-    return jax.jit(accounts.liquidation_price)
+    def isolated(numbers: Array, *, spot: bool) -> Array:
+        held_bars: Any = np.int32(0)
+        account = _account(numbers[0], numbers[1], held_bars)
+        return accounts.liquidation_price(account, _terms(numbers[2:], spot))
+
+    return jax.jit(isolated, static_argnames="spot")
 
 
-def _account(quantity: float, entry_price: float, held_bars: int) -> Account:
+def _account(quantity: Array, entry_price: Array, held_bars: Array) -> Account:
     zero: Any = np.zeros((), np.float64)
-    signed: Any = np.float64(quantity)
-    entry: Any = np.float64(entry_price)
-    held: Any = np.int32(held_bars)
     return Account(
         cash=zero,
-        quantity=signed,
-        entry_price=entry,
-        held_bars=held,
+        quantity=quantity,
+        entry_price=entry_price,
+        held_bars=held_bars,
         last_level=zero,
         stop_price=zero,
         target_price=zero,
     )
 
 
-def _terms(leverage: float, maintenance_rate: float) -> Terms:
-    """Terms of the margin account in float64; leverage 1 is spot."""
+def _terms(numbers: Array, spot: bool) -> Terms:
+    leverage, maintenance_rate, unit = numbers
+    return Terms(
+        leverage=leverage,
+        initial_rate=unit / leverage,
+        maintenance_rate=maintenance_rate,
+        unit=unit,
+        spot=spot,
+    )
+
+
+def _is_spot(leverage: float) -> bool:
+    """Whether a leverage is that of a spot account.
+
+    Raises:
+      UnreadableError: it is below 1.
+    """
     if not leverage >= 1:
         raise UnreadableError(f"leverage: must be >= 1; got {leverage}.")
-    ours: Any = np.float64(leverage)
-    rate: Any = np.float64(maintenance_rate)
-    one: Any = np.float64(1)
-    return Terms(
-        leverage=ours,
-        initial_rate=one / ours,
-        maintenance_rate=rate,
-        unit=one,
-        spot=leverage == 1,
-    )
+    return leverage == 1

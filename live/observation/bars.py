@@ -57,12 +57,16 @@ def arrange(frame: TimeFrame, open_time_ms: Any, ohlcv: Any, until_ms: int) -> B
     length = duration_ms(frame)
     ended = times + length <= until_ms
     times, rows = times[ended], rows[ended]
-    order = np.argsort(times, kind="stable")
-    times, rows = times[order], rows[order]
+    ascending = bool((times[1:] > times[:-1]).all())
+    if not ascending:
+        order = np.argsort(times, kind="stable")
+        times, rows = times[order], rows[order]
     off_grid = times % length != 0
     if off_grid.any():
         shown = when(times[off_grid.argmax()])
         raise UnreadableError(f"bars of {frame.name}: no bar starts at {shown} UTC.")
+    if ascending:
+        return Bars(frame.name, times, rows)
     repeated = np.zeros(len(times), bool)
     repeated[1:] = times[1:] == times[:-1]
     same = ((rows[1:] == rows[:-1]) | (np.isnan(rows[1:]) & np.isnan(rows[:-1]))).all(axis=1)

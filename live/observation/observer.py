@@ -7,6 +7,7 @@ Features and windows are those of `jaxtrade.market`, the account is described by
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, assert_never
 
@@ -15,6 +16,7 @@ import numpy as np
 from jaxtrade.market import features as market_features
 from jaxtrade.market.market import MarketSpec, parse_window_sizes
 from jaxtrade.timeframe import TimeFrame, parse_time_frames
+from live.allocation import allotted, check_allocation
 from live.observation import account as accounts
 from live.observation import bars as bar_checks
 from live.observation.bars import duration_ms
@@ -25,6 +27,7 @@ DEFAULT_LOOKBACK = 50
 _MINUTES_PER_DAY = 1440
 # The newest row of a request is still forming, one more is spare.
 _EXTRA_ROWS = 2
+_parsed = functools.lru_cache(maxsize=64)(TimeFrame.parse)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,6 +39,7 @@ class Observer:
       features: per frame "default", "ohlcv" or the function that ``spec`` names.
       leverage, maintenance_rate: of the account as configured; leverage 1 is spot.
       lookback: rows before a window that the features of the window depend on.
+      allocation: what of the equity the symbol may use; the account numbers are relative to that.
       sparse: the venue publishes no bar for a period without trades: a missing row stays missing,
         as offline, and a missing newest row counts as such a period once a quote is younger.
       replay: bars and account come from complete data: their beginning is the beginning, missing
@@ -52,6 +56,7 @@ class Observer:
     leverage: float
     maintenance_rate: float
     lookback: int = DEFAULT_LOOKBACK
+    allocation: float | None = None
     sparse: bool = False
     replay: bool = False
     base_features: bool = False
@@ -65,6 +70,7 @@ class Observer:
                 )
         if not self.lookback >= 0:
             raise ValueError(f"feature_lookback: must be >= 0; got {self.lookback}.")
+        check_allocation(self.allocation)
         if not self.leverage >= 1:
             raise ValueError(f"leverage: must be >= 1; got {self.leverage}.")
         for one in self.features:
@@ -88,6 +94,7 @@ class Observer:
         leverage: float = 1.0,
         maintenance_rate: float = 0.004,
         lookback: int = DEFAULT_LOOKBACK,
+        allocation: float | None = None,
         **flags: bool,
     ) -> Observer:
         """An observer from configuration; columns come from the features of made-up bars."""
@@ -106,7 +113,8 @@ class Observer:
             feature_columns=columns,
             feature_names=tuple(market_features.name_of(one) for one in sets),
         )
-        return cls(spec, sets, float(leverage), float(maintenance_rate), lookback, **flags)
+        account = float(leverage), float(maintenance_rate)
+        return cls(spec, sets, *account, lookback, allocation, **flags)
 
     # What to ask for.
 
@@ -158,7 +166,7 @@ class Observer:
           StaleBarsError: the newest bar is missing. HoleError: one in between is.
           UnreadableError: anything else that is wrong with them.
         """
-        frame = TimeFrame.parse(bars.frame)
+        frame = _parsed(bars.frame)
         kept = self._kept(frame)
         ordered = bar_checks.arrange(frame, bars.open_time_ms, bars.ohlcv, decision_ms)
         seen = bar_checks.newest_rows(ordered, kept)
@@ -212,22 +220,17 @@ class Observer:
                 base["base_features"] = prices.astype(np.float32)
         return {**found, **base}
 
-    def account_state(
-        self, snapshot: Snapshot, held_bars: int, *, equity: float | None = None
-    ) -> np.ndarray:
+    def account_state(self, snapshot: Snapshot, held_bars: int) -> np.ndarray:
         """The six account numbers of a snapshot, float32 [6].
 
         Args:
           held_bars: bars the position has been held in its direction.
-          equity: what the account counts for, where that is less than its balance.
 
         Raises:
           UnreadableError: the position is unknown, a number makes no sense, or a position stands
             on nothing.
         """
-        value = (
-            accounts.number("equity", snapshot.balance.equity) if equity is None else float(equity)
-        )
+        value = allotted(accounts.number("equity", snapshot.balance.equity), self.allocation)
         quantity, entry, mark, liquidation = 0.0, 0.0, 1.0, 0.0
         match snapshot.position:
             case Flat():
@@ -257,9 +260,7 @@ class Observer:
             maintenance_rate=self.maintenance_rate,
         )
 
-    def observe(
-        self, snapshot: Snapshot, held_bars: int, *, equity: float | None = None
-    ) -> dict[str, np.ndarray]:
+    def observe(self, snapshot: Snapshot, held_bars: int) -> dict[str, np.ndarray]:
         """The whole observation of a snapshot, as the environment's mode "dict".
 
         Raises:
@@ -277,7 +278,7 @@ class Observer:
             checked[frame.name] = self.validate(
                 snapshot.bars[frame.name], decision, quote_ms=snapshot.quote.venue_time_ms
             )
-        state = self.account_state(snapshot, held_bars, equity=equity)
+        state = self.account_state(snapshot, held_bars)
         return {**self.windows(checked), "account_state": state}
 
     def check_memory(self, bars: Bars) -> None:

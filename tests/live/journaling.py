@@ -244,9 +244,11 @@ def lines(path: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-def program(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+def program(
+    *arguments: object, module: str = "tests.live.journaling", **environment: str
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.live.journaling", *map(str, arguments)],
+        [sys.executable, "-m", module, *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, **environment},
         text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
@@ -264,6 +265,69 @@ def test_memory_holds_what_is_at_hand_and_the_disk_the_rest(path: Path):
     (kept,) = journal._storage.rows("SELECT observation FROM decisions")
     assert kept["observation"] is None and journal.decisions(SYMBOL)[0].observation
     journal.close()
+
+
+def test_memory_keeps_the_newest_decision_of_each_symbol(path: Path):
+    journal = opened(path)
+    for bar in range(5):
+        decide(journal, bar)
+    (row,) = journal._storage.rows("SELECT bar_open_ms FROM decisions")
+    assert row["bar_open_ms"] == 4 == journal.last_bar(SYMBOL)
+    for bar in range(5):
+        with pytest.raises(AlreadyDecidedError):
+            decide(journal, bar, leaving())
+    assert len(journal.unresolved()) == 5 and journal.health.failure is None
+    kept = [row.bar_open_ms for row in journal.decisions(SYMBOL, limit=2)]
+    assert kept == [3, 4], "the newest, oldest first"
+    journal.close()
+
+
+def test_what_every_bar_asks_searches_and_never_scans(path: Path):
+    journal = opened(path)
+    (intent,) = decide(journal)
+    asked: list[str] = []
+    mirror = journal._storage.mirror
+    mirror.set_trace_callback(asked.append)
+    decide(journal, BAR + HOUR, STOP)
+    journal.sent(intent.client_id)
+    journal.resolve(intent.client_id, Definitive(Certainty.ACCEPTED, "v1"))
+    journal.book(SYMBOL, fill("t1", "0.5", intent.client_id), "rest")
+    journal.set_protection(SYMBOL, None)
+    journal.set_watermark(SYMBOL, "fills", 1)
+    journal.add_intents(SYMBOL, BAR, [leaving()])
+    for read in (journal.unresolved, journal.working, journal.position, journal.last_bar):
+        read(SYMBOL)
+    journal.tracked(intent.client_id)
+    journal.entries_sent(BAR)
+    mirror.set_trace_callback(None)
+    plans = [
+        row["detail"]
+        for text in asked
+        if text.split()[0] in ("SELECT", "UPDATE", "INSERT", "DELETE")
+        for row in mirror.execute(f"EXPLAIN QUERY PLAN {text}")
+    ]
+    assert any("intents" in plan for plan in plans) and any("fills" in plan for plan in plans)
+    assert not [plan for plan in plans if plan.startswith("SCAN")]
+    journal.close()
+
+
+def test_the_log_ahead_of_the_file_stays_small(path: Path):
+    journal = opened(path)
+    observation, bars = os.urandom(1500), range(4000)
+
+    def hundred(first: int) -> None:
+        for bar in bars[first : first + 100]:
+            decide(journal, bar, intents=(), observation=observation)
+
+    async def all_of_them() -> None:
+        for first in bars[::100]:
+            await journal.grouped(hundred, first)
+
+    asyncio.run(all_of_them())
+    log = Path(f"{path}-wal").stat().st_size
+    journal.close()
+    assert log < 6 * 2**20 < path.stat().st_size
+    assert path.stat().st_size / len(bars) < 2 * len(observation)
 
 
 def test_a_real_limit_of_the_file_system_refuses_entries(path: Path):
