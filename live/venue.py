@@ -8,8 +8,8 @@ submission.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol, runtime_checkable
 
@@ -29,6 +29,7 @@ from live.types import (
     Position,
     PositionMode,
     Quote,
+    UnreadableError,
 )
 
 
@@ -102,6 +103,13 @@ class Venue(Protocol):
           ValueError: it is not listed or does not trade.
         """
 
+    async def listing(self, symbol: str) -> Instrument:
+        """The symbol as it is listed now, whether it trades or not; see `Instrument.status`.
+
+        Raises:
+          ValueError: it is not listed.
+        """
+
     async def account(self) -> AccountInfo:
         """Whose account this is, read from the venue."""
 
@@ -123,6 +131,9 @@ class Venue(Protocol):
           ValueError: what was read back differs from what was asked.
         """
 
+    async def settings(self, symbol: str) -> Configured:
+        """Leverage, margin mode and position mode of a symbol as they are; changes nothing."""
+
     async def closed_bars(self, symbol: str, frame: str, count: int) -> Bars:
         """The newest ``count`` closed bars of a time frame."""
 
@@ -141,8 +152,10 @@ class Venue(Protocol):
     async def submit(self, intent: Intent) -> Outcome:
         """One network attempt to place an order; never raises for what the venue did."""
 
-    async def cancel(self, symbol: str, client_id: str) -> Outcome:
-        """Cancel one order."""
+    async def cancel(
+        self, symbol: str, client_id: str = "", *, venue_order_id: str = ""
+    ) -> Outcome:
+        """Cancel one order, by its client id or, where it has none, by the venue's own."""
 
     async def amend_protection(self, symbol: str, bracket: Bracket) -> Outcome:
         """Set, move or (None) remove stop and target of the position."""
@@ -155,3 +168,118 @@ class Venue(Protocol):
 
     def events(self) -> AsyncIterator[VenueEvent]:
         """What the streams tell; an accelerator only."""
+
+
+# What a venue may offer besides -------------------------------------------------------------------
+
+
+@runtime_checkable
+class BatchVenue(Protocol):
+    """Reads of many symbols with few requests; a listing that is not complete raises.
+
+    Rows of other symbols are not looked at. The methods raise `UnreadableError`, for all symbols
+    together, where a request failed, a page is missing or a row does not tell whose it is.
+    """
+
+    async def positions(self, symbols: Collection[str]) -> Mapping[str, Position]:
+        """Positions that a complete listing shows.
+
+        A symbol that the listing does not show is left out: silence is not the venue's literal
+        word for flat. A row that makes no sense is an unknown position.
+        """
+
+    async def quotes(self, symbols: Collection[str]) -> Mapping[str, Quote]:
+        """Quotes of one listing; a symbol without a row that makes sense is left out."""
+
+    async def open_orders(self, symbols: Collection[str]) -> Mapping[str, tuple[OrderReport, ...]]:
+        """Open and conditional orders; a symbol with a row that makes no sense is left out."""
+
+    async def all_fills(self, symbols: Collection[str], since_ms: int) -> Mapping[str, list[Fill]]:
+        """Every change of position or cash since an instant; symbols as in `open_orders`.
+
+        Raises:
+          TooLongError: there are more than a listing of all symbols can show.
+        """
+
+
+class TooLongError(UnreadableError):
+    """A listing has more pages than are read; one symbol alone may have fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an adapter counts of its own traffic.
+
+    Attributes:
+      silences: seconds since each stream last said anything, by its name. tokens: requests that
+        may leave at once, by lane. failures: requests that failed so far, by a word for how.
+    """
+
+    silences: Mapping[str, float] = field(default_factory=dict)
+    tokens: Mapping[str, float] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+
+@runtime_checkable
+class CountingVenue(Protocol):
+    """A venue that knows its own traffic."""
+
+    def usage(self) -> Usage:
+        """As it is now; nothing where it is not connected."""
+
+
+def usage_of(venue: object) -> Usage:
+    """What a venue counts; nothing where it does not."""
+    return venue.usage() if isinstance(venue, CountingVenue) else Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedBar:
+    """A bar that a public stream calls closed; ``ohlcv`` as in `live.types.Bars`."""
+
+    symbol: str
+    frame: str
+    open_time_ms: int
+    ohlcv: tuple[float, float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class BarGap:
+    """Bars of a symbol and frame may have been missed; why."""
+
+    symbol: str
+    frame: str
+    reason: str
+
+
+Heard = Callable[[ClosedBar | BarGap], None]
+
+
+class BarStream(Protocol):
+    """Closed bars as a public stream tells them; a reconnect and nonsense are gaps."""
+
+    def follow(self, symbol: str, frame: str) -> None:
+        """Subscribe from now on; before or after `start`, twice is once.
+
+        Raises:
+          ValueError: the venue has no such bars.
+        """
+
+    @property
+    def silence(self) -> float | None:
+        """Seconds since the quietest connection last said anything; None before any did."""
+
+    def live(self, symbol: str, frame: str) -> bool:
+        """Whether bars are being told now."""
+
+    def start(self) -> None:
+        """Begin to dial."""
+
+    async def stop(self) -> None:
+        """End every connection."""
+
+    def check(self) -> None:
+        """Raise what broke the stream, if anything did."""
+
+
+MakeBarStream = Callable[[Heard], BarStream]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from decimal import Decimal
 
 from live.types import (
@@ -27,14 +27,21 @@ from live.types import (
     Unavailable,
     UnreadableError,
 )
-from live.venue import Capabilities, VenueEvent
+from live.venue import Capabilities, Heard, VenueEvent
 from live.venues import bybit_market as market
 from live.venues import bybit_parse as parse
 from live.venues import bybit_setup as setup
 from live.venues.bybit_bars import closed_bars
-from live.venues.bybit_lists import fills_since, find_order, open_orders
+from live.venues.bybit_lists import (
+    fills_since,
+    find_order,
+    listed_orders,
+    listed_positions,
+    open_orders,
+)
+from live.venues.bybit_public import BybitBarStream
 from live.venues.bybit_session import BybitSession
-from live.venues.bybit_trade import UnfitError, acknowledged, amend_body, order_body
+from live.venues.bybit_trade import UnfitError, acknowledged, amend_body, cancel_body, order_body
 from live.venues.codes import Operation
 from live.venues.rate import Lane
 from live.venues.symbols import joined
@@ -68,6 +75,16 @@ class BybitVenue(BybitSession):
         self._instruments[name] = await setup.read_instrument(self._client, name)
         return self._instruments[name]
 
+    async def listing(self, symbol: str) -> Instrument:
+        """The symbol as it is listed now, whether it trades or not.
+
+        Raises:
+          ValueError: it is not listed.
+        """
+        name = joined(symbol)
+        self._instruments[name] = await setup.read_listing(self._client, name)
+        return self._instruments[name]
+
     async def closed_bars(self, symbol: str, frame: str, count: int) -> Bars:
         """The newest ``count`` closed bars, fewer where the symbol is young.
 
@@ -81,6 +98,16 @@ class BybitVenue(BybitSession):
         name = joined(symbol)
         reply = await self._client.read("market/tickers", _linear(name))
         return market.quote(reply, name)
+
+    async def quotes(self, symbols: Collection[str]) -> dict[str, Quote]:
+        """Quotes of many symbols in one request; see `live.venue.BatchVenue`."""
+        names = {joined(symbol): symbol for symbol in symbols}
+        reply = await self._client.read("market/tickers", {"category": "linear"})
+        return {names[name]: one for name, one in market.quotes(reply, names).items()}
+
+    def bar_stream(self, heard: Heard) -> BybitBarStream:
+        """A stream of closed bars, not started; it needs no keys."""
+        return BybitBarStream(self.hosts.public, heard, self._bar_times)
 
     # The account ---------------------------------------------------------------------------------
 
@@ -106,6 +133,14 @@ class BybitVenue(BybitSession):
             self._account = dataclasses.replace(self._account, margin_mode=found.margin_mode)
         return found
 
+    async def settings(self, symbol: str) -> Configured:
+        """Leverage, margin mode and position mode of a symbol as they are; changes nothing.
+
+        Raises:
+          UnreadableError: they could not be read, or the sides of a hedge differ in leverage.
+        """
+        return await setup.read_settings(self._client, joined(symbol))
+
     async def position(self, symbol: str) -> Position:
         """Flat, held or unknown; flat only on the venue's literal word.
 
@@ -114,10 +149,13 @@ class BybitVenue(BybitSession):
         """
         name = joined(symbol)
         reply = await self._client.read("position/list", _linear(name), lane=Lane.RESERVED)
-        listed = self._instruments.get(name)
-        margin = MarginMode.UNKNOWN if self._account is None else self._account.margin_mode
-        least = Decimal(0) if listed is None else listed.min_quantity
-        return parse.position(reply, name, margin, least)
+        return parse.position(reply, name, self._margin, self._least([name])[name])
+
+    async def positions(self, symbols: Collection[str]) -> dict[str, Position]:
+        """Positions that the list of the settlement coin shows; see `live.venue.BatchVenue`."""
+        names = {joined(symbol): symbol for symbol in symbols}
+        found = await listed_positions(self._client, names, self._margin, self._least(names))
+        return {names[name]: one for name, one in found.items()}
 
     async def balance(self) -> Balance:
         """Equity and available balance in USDT."""
@@ -131,6 +169,12 @@ class BybitVenue(BybitSession):
     async def orders(self, symbol: str) -> tuple[OrderReport, ...]:
         """Open and conditional orders; one that cannot be read makes the list unreadable."""
         return await open_orders(self._client, joined(symbol))
+
+    async def open_orders(self, symbols: Collection[str]) -> dict[str, tuple[OrderReport, ...]]:
+        """Open and conditional orders of many symbols; see `live.venue.BatchVenue`."""
+        names = {joined(symbol): symbol for symbol in symbols}
+        found = await listed_orders(self._client, names)
+        return {names[name]: one for name, one in found.items()}
 
     async def submit(self, intent: Intent) -> Outcome:
         """One network attempt to place an order; never raises for what the venue did."""
@@ -149,16 +193,19 @@ class BybitVenue(BybitSession):
         answer = await self._client.send("order/create", Operation.SUBMIT, body, lane=lane)
         return acknowledged(answer, intent.client_id)
 
-    async def cancel(self, symbol: str, client_id: str) -> Outcome:
+    async def cancel(
+        self, symbol: str, client_id: str = "", *, venue_order_id: str = ""
+    ) -> Outcome:
         """Cancel one order, one network attempt; an order that is gone is ``NOT_FOUND``."""
         try:
             listed = self._listed(symbol)
+            named = cancel_body(client_id, venue_order_id)
         except UnfitError as error:
             return error.outcome()
         answer = await self._client.send(
             "order/cancel",
             Operation.CANCEL,
-            {**_linear(listed.venue_symbol), "orderLinkId": client_id},
+            {**_linear(listed.venue_symbol), **named},
             lane=Lane.RESERVED,
         )
         return acknowledged(answer, client_id)
@@ -188,7 +235,14 @@ class BybitVenue(BybitSession):
 
     async def fills(self, symbol: str, since_ms: int) -> list[Fill]:
         """Every change of position or cash since an instant, oldest first, each trade once."""
-        return await fills_since(self._client, joined(symbol), since_ms)
+        name = joined(symbol)
+        return (await fills_since(self._client, (name,), since_ms))[name]
+
+    async def all_fills(self, symbols: Collection[str], since_ms: int) -> dict[str, list[Fill]]:
+        """The same of many symbols in one listing; see `live.venue.BatchVenue`."""
+        names = {joined(symbol): symbol for symbol in symbols}
+        found = await fills_since(self._client, tuple(names), since_ms)
+        return {names[name]: rows for name, rows in found.items()}
 
     async def events(self) -> AsyncIterator[VenueEvent]:
         """What the private stream tells, until `close`."""
@@ -198,6 +252,15 @@ class BybitVenue(BybitSession):
             yield event
 
     # Inside --------------------------------------------------------------------------------------
+
+    @property
+    def _margin(self) -> MarginMode:
+        return MarginMode.UNKNOWN if self._account is None else self._account.margin_mode
+
+    def _least(self, names: Collection[str]) -> dict[str, Decimal]:
+        """The smallest order of each symbol, 0 where it was not read."""
+        listed = {name: self._instruments.get(name) for name in names}
+        return {name: Decimal(0) if i is None else i.min_quantity for name, i in listed.items()}
 
     def _listed(self, symbol: str) -> Instrument:
         """The instrument, if the environment was proven and the symbol was read.

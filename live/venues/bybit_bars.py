@@ -14,6 +14,18 @@ _INTERVALS = {
 _ROWS = 1000  # of one request
 
 
+def interval_of(frame: TimeFrame) -> str:
+    """What the venue calls a time frame.
+
+    Raises:
+      ValueError: it has no such bars.
+    """
+    name = _INTERVALS.get(frame.minutes * 60_000)
+    if name is None:
+        raise ValueError(f"bybit: has no bars of {frame.name}.")
+    return name
+
+
 async def closed_bars(client: BybitClient, name: str, frame: str, count: int) -> Bars:
     """The newest ``count`` closed bars, fewer where the symbol is young.
 
@@ -24,9 +36,8 @@ async def closed_bars(client: BybitClient, name: str, frame: str, count: int) ->
       UnreadableError: rows make no sense, or bars are missing after a second look.
     """
     parsed = TimeFrame.parse(frame)
+    interval_of(parsed)
     duration = parsed.minutes * 60_000
-    if duration not in _INTERVALS:
-        raise ValueError(f"bybit: has no bars of {parsed.name}.")
     if not count > 0:
         raise ValueError(f"bars: expected a count > 0; got {count}.")
     where = f"bybit kline {name}"

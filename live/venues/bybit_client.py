@@ -30,7 +30,7 @@ from live.venues.bybit_wire import (
 )
 from live.venues.cage import Cage, NeverBegan, Overdue, Raised, Returned, never_left
 from live.venues.codes import Operation
-from live.venues.rate import Lane, Limit, Limiter, RateConfig, RateLimitedError
+from live.venues.rate import Lane, Limiter, RateConfig, RateLimitedError
 
 _DETAIL = 200  # characters of a venue's message that are kept
 
@@ -60,12 +60,13 @@ class BybitClient:
     ) -> None:
         self.hosts = hosts
         self.timeouts = timeouts
+        self._clock = clock
         self.has_keys = api_key is not None and api_secret is not None
-        limits = {name: Limit(end.per_second) for name, end in ENDPOINTS.items() if end.per_second}
+        limits = {name: end.limit for name, end in ENDPOINTS.items()}
         self.limiter = Limiter({**limits, ADDRESS: ADDRESS_LIMIT}, rate, clock)
         self._table = codes.load(VENUE)
         self._jitter = random.Random(seed)  # noqa: S311  # spreads requests, keeps no secret
-        self._cage = Cage(VENUE)
+        self.cage = Cage(VENUE)
         self._errors, http = _sdk()
         keys = {}
         if api_key is not None and api_secret is not None:
@@ -78,7 +79,7 @@ class BybitClient:
 
     def close(self) -> None:
         """Release threads and connections."""
-        self._cage.close()
+        self.cage.close()
         for session in (self._reading, self._changing):
             session.client.close()
 
@@ -118,7 +119,7 @@ class BybitClient:
         except RateLimitedError as error:
             return codes.RefusedReadError(f"{VENUE} {what}: {error}", Category.THROTTLED, "rate")
         function = getattr(self._reading, ENDPOINTS[what].function)
-        ending = await self._cage.call(
+        ending = await self.cage.call(
             lambda: function(**query), lane=lane, within=max(deadline - loop.time(), 0.0)
         )
         match ending:
@@ -174,7 +175,7 @@ class BybitClient:
             return _not_sent(str(error), Category.THROTTLED)
         function = getattr(self._changing, ENDPOINTS[what].function)
         crash.point(f"{VENUE}.{operation}.before")
-        ending = await self._cage.call(
+        ending = await self.cage.call(
             lambda: function(**body), lane=lane, within=max(deadline - loop.time(), 0.0)
         )
         crash.point(f"{VENUE}.{operation}.after")
@@ -210,8 +211,7 @@ class BybitClient:
     # Limits --------------------------------------------------------------------------------------
 
     async def _pass(self, what: str, lane: Lane, within: float) -> None:
-        buckets = (ADDRESS, what) if ENDPOINTS[what].per_second else (ADDRESS,)
-        await self.limiter.acquire(buckets, lane=lane, within=max(within, 0.0))
+        await self.limiter.acquire((ADDRESS, what), lane=lane, within=max(within, 0.0))
 
     def _envelope(self, what: str, value: Any) -> Envelope:
         """The reply of the SDK, which is asked to return the headers too."""
@@ -224,16 +224,18 @@ class BybitClient:
         """What an error says about limits."""
         headers = error.resp_headers if isinstance(error.resp_headers, Mapping) else {}
         self._told(what, headers)
+        reset = _header(headers, "X-Bapi-Limit-Reset-Timestamp")
+        after = _header(headers, "Retry-After")
+        if reset is None and after is not None:
+            reset = self._clock.now_ms() + 1000 * after
         if error.status_code in (403, 10403):
-            reset = _header(headers, "X-Bapi-Limit-Reset-Timestamp")
             self.limiter.ban(f"{VENUE} code {error.status_code}", reset)
-        elif self._table.throttled(error.status_code, operation) and ENDPOINTS[what].per_second:
-            reset = _header(headers, "X-Bapi-Limit-Reset-Timestamp")
+        elif error.status_code == 429 or self._table.throttled(error.status_code, operation):
             self.limiter.tell(what, remaining=0, reset_ms=reset)
 
     def _told(self, what: str, headers: Any) -> None:
         remaining = _header(headers, "X-Bapi-Limit-Status")
-        if remaining is None or not ENDPOINTS[what].per_second:
+        if remaining is None:
             return
         self.limiter.tell(
             what,

@@ -1,17 +1,38 @@
-"""Bybit's private lists, read to their last page: open orders, one order, fills."""
+"""Bybit's private lists, read to their last page: orders and positions, one order, fills."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
-from live.types import Absent, Answer, Fill, Found, OrderReport, Unavailable, UnreadableError
+from live.types import (
+    Absent,
+    Answer,
+    Fill,
+    Found,
+    MarginMode,
+    OrderReport,
+    Position,
+    Unavailable,
+    UnreadableError,
+)
+from live.venue import TooLongError
+from live.venues import bybit_parse as parse
 from live.venues.bybit_client import BybitClient
 from live.venues.bybit_orders import fill, order, order_of_fills
+from live.venues.bybit_parse import SETTLE
 from live.venues.fields import Fields
 from live.venues.rate import Lane
 
-_ROWS = {"order/realtime": 50, "order/history": 50, "execution/list": 100}  # of one request
+_ROWS = {  # of one request
+    "order/realtime": 50,
+    "order/history": 50,
+    "execution/list": 100,
+    "position/list": 200,
+}
 _MOST_PAGES = 100
 _FILL_WINDOW_MS = 7 * 86_400_000  # the longest stretch of executions in one request
 
@@ -42,7 +63,7 @@ async def pages(client: BybitClient, what: str, query: dict[str, object]) -> Lis
         if not mark or not page:
             return Listing(tuple(rows), time_ms)
         asked["cursor"] = mark
-    raise UnreadableError(f"bybit {what}: more than {_MOST_PAGES} pages.")
+    raise TooLongError(f"bybit {what}: more than {_MOST_PAGES} pages.")
 
 
 async def open_orders(client: BybitClient, name: str) -> tuple[OrderReport, ...]:
@@ -51,18 +72,84 @@ async def open_orders(client: BybitClient, name: str) -> tuple[OrderReport, ...]
     Raises:
       UnreadableError: a row could not be read: a list with a hole is no list.
     """
-    query: dict[str, object] = {"symbol": name, "openOnly": 0}
+    return _live(order(row, name) for row in await _both_books(client, {"symbol": name}))
+
+
+async def listed_orders(
+    client: BybitClient, names: Collection[str]
+) -> dict[str, tuple[OrderReport, ...]]:
+    """Open and conditional orders of many symbols, each oldest first.
+
+    A symbol with a row that could not be read is left out: a list with a hole is no list.
+
+    Raises:
+      UnreadableError: a page could not be read, or a row does not tell its symbol.
+    """
+    rows = by_symbol(await _both_books(client, {"settleCoin": SETTLE}), names)
+    found: dict[str, tuple[OrderReport, ...]] = {}
+    for name, own in rows.items():
+        with contextlib.suppress(UnreadableError):
+            found[name] = _live([order(row, name) for row in own])
+    return found
+
+
+async def listed_positions(
+    client: BybitClient,
+    names: Collection[str],
+    margin_mode: MarginMode,
+    least: Mapping[str, Decimal],
+) -> dict[str, Position]:
+    """Positions of the symbols that the list of the settlement coin shows.
+
+    Args:
+      least: symbol -> smallest order; see `parse.position`.
+
+    Raises:
+      UnreadableError: as `listed_orders`.
+    """
+    listing = await pages(client, "position/list", {"settleCoin": SETTLE})
+    shown = {name: own for name, own in by_symbol(listing.rows, names).items() if own}
+    return {
+        name: parse.position(
+            _reply_of(own, listing.time_ms), name, margin_mode, least.get(name, Decimal(0))
+        )
+        for name, own in shown.items()
+    }
+
+
+def by_symbol(rows: Iterable[Fields], names: Collection[str]) -> dict[str, list[Fields]]:
+    """The rows of each wanted symbol, perhaps none, in their order; others are left out.
+
+    Raises:
+      UnreadableError: a row does not tell its symbol, so it may be anybody's.
+    """
+    found: dict[str, list[Fields]] = {name: [] for name in names}
+    for row in rows:
+        own = found.get(row.text("symbol"))
+        if own is not None:
+            own.append(row)
+    return found
+
+
+def _reply_of(rows: list[Fields], time_ms: int) -> parse.Envelope:
+    """Rows of one symbol as a reply of their own."""
+    return parse.Envelope(Fields({"list": [row.raw for row in rows]}, rows[0].where), time_ms)
+
+
+async def _both_books(client: BybitClient, query: Mapping[str, object]) -> list[Fields]:
+    """Rows of the plain and of the conditional orders; some are in both."""
+    asked = {**query, "openOnly": 0}
     # The plain list should name conditional orders too; asking for them costs one request more.
     books = await asyncio.gather(
-        pages(client, "order/realtime", dict(query)),
-        pages(client, "order/realtime", {**query, "orderFilter": "StopOrder"}),
+        pages(client, "order/realtime", dict(asked)),
+        pages(client, "order/realtime", {**asked, "orderFilter": "StopOrder"}),
     )
-    found: dict[str, OrderReport] = {}
-    for book in books:
-        for row in book.rows:
-            report = order(row, name)
-            if not report.status.terminal:
-                found[report.venue_order_id] = report
+    return [row for book in books for row in book.rows]
+
+
+def _live(reports: Iterable[OrderReport]) -> tuple[OrderReport, ...]:
+    """Those that have not ended, each once, oldest first."""
+    found = {one.venue_order_id: one for one in reports if not one.status.terminal}
     return tuple(sorted(found.values(), key=lambda one: (one.venue_time_ms, one.venue_order_id)))
 
 
@@ -95,22 +182,46 @@ async def find_order(client: BybitClient, name: str, client_id: str) -> Answer:
     return Absent("+".join([*asked, "fills"]))
 
 
-async def fills_since(client: BybitClient, name: str, since_ms: int) -> list[Fill]:
-    """Every change of position or cash since an instant, oldest first, each trade once.
+async def fills_since(
+    client: BybitClient, names: Collection[str], since_ms: int
+) -> dict[str, list[Fill]]:
+    """Every change of position or cash since an instant, by symbol, oldest first, each trade once.
+
+    Args:
+      names: one is asked for alone; of several the whole account is listed, and one with a row
+        that could not be read is left out.
 
     Raises:
       UnreadableError: a page or a row could not be read: a list with a hole is no list.
     """
-    found: dict[str, Fill] = {}
+    alone = next(iter(names)) if len(names) == 1 else None
+    found: dict[str, dict[str, Fill]] = {name: {} for name in names}
     start = since_ms
     while True:
         end = start + _FILL_WINDOW_MS - 1
-        query: dict[str, object] = {"symbol": name, "startTime": start, "endTime": end}
+        query: dict[str, object] = {"startTime": start, "endTime": end}
+        if alone is not None:
+            query["symbol"] = alone
         listing = await pages(client, "execution/list", query)
-        for row in listing.rows:
-            one = fill(row, name)
-            if found.setdefault(one.trade_id, one) != one:
-                raise UnreadableError(f"bybit fills: {one.trade_id} came in two versions.")
+        rows = by_symbol(listing.rows, names) if alone is None else {alone: listing.rows}
+        for name in rows.keys() & found.keys():
+            try:
+                _add(found[name], rows[name], name)
+            except UnreadableError:
+                if alone is not None:
+                    raise
+                del found[name]
         if end >= listing.time_ms:
-            return sorted(found.values(), key=lambda each: (each.venue_time_ms, each.trade_id))
+            return {name: sorted(own.values(), key=_by_time) for name, own in found.items()}
         start = end + 1
+
+
+def _add(known: dict[str, Fill], rows: Iterable[Fields], name: str) -> None:
+    for row in rows:
+        one = fill(row, name)
+        if known.setdefault(one.trade_id, one) != one:
+            raise UnreadableError(f"bybit fills: {one.trade_id} came in two versions.")
+
+
+def _by_time(fill: Fill) -> tuple[int, str]:
+    return fill.venue_time_ms, fill.trade_id

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 
 import numpy as np
@@ -69,11 +70,29 @@ def maintenance_rate(reply: Envelope, symbol: str) -> Decimal:
 
 def quote(reply: Envelope, symbol: str) -> Quote:
     """Best prices and mark."""
-    row = _row_of(reply, symbol, "ticker")
+    return _quote(_row_of(reply, symbol, "ticker"), reply.time_ms)
+
+
+def quotes(reply: Envelope, symbols: Collection[str]) -> dict[str, Quote]:
+    """Quotes of many symbols; one without exactly one row that makes sense is left out."""
+    rows: dict[str, list[Fields]] = {name: [] for name in symbols}
+    for raw in reply.result.list("list"):
+        name = raw.get("symbol") if isinstance(raw, Mapping) else None
+        if isinstance(name, str) and name in rows:
+            rows[name].append(Fields(raw, f"{VENUE} ticker {name}"))
+    found: dict[str, Quote] = {}
+    for name, own in rows.items():
+        if len(own) == 1:
+            with contextlib.suppress(UnreadableError):
+                found[name] = _quote(own[0], reply.time_ms)
+    return found
+
+
+def _quote(row: Fields, time_ms: int) -> Quote:
     bid, ask = row.positive("bid1Price"), row.positive("ask1Price")
     if not bid <= ask:
         raise row.wrong("bid1Price", f"at most the best ask {ask}")
-    return Quote(bid, ask, row.positive("markPrice"), reply.time_ms)
+    return Quote(bid, ask, row.positive("markPrice"), time_ms)
 
 
 Candle = tuple[int, tuple[Decimal, Decimal, Decimal, Decimal, Decimal]]
@@ -91,6 +110,31 @@ def candles(reply: Envelope, symbol: str, duration_ms: int) -> list[Candle]:
         _candle(row, f"{where} [{i}]", duration_ms)
         for i, row in enumerate(reply.result.list("list"))
     ]
+
+
+def pushed_candles(
+    message: Mapping[str, object], interval: str, duration_ms: int, where: str
+) -> list[Candle]:
+    """Rows of one push of bars that the venue calls closed, as they came.
+
+    Rows of a bar that is still forming are left out; of the others one that makes no sense spoils
+    the message.
+    """
+    data = message.get("data")
+    if not isinstance(data, list):
+        raise UnreadableError(f"{where}: field 'data': no list")
+    rows = [Fields.of(item, f"{where} [{i}]") for i, item in enumerate(data)]
+    return [_pushed(row, interval, duration_ms) for row in rows if row.flag("confirm")]
+
+
+def _pushed(row: Fields, interval: str, duration_ms: int) -> Candle:
+    if row.text("interval") != interval:
+        raise row.wrong("interval", repr(interval))
+    names = ("start", "open", "high", "low", "close", "volume")
+    candle = _candle([row.raw.get(name) for name in names], row.where, duration_ms)
+    if row.time_ms("end") != candle[0] + duration_ms - 1:
+        raise row.wrong("end", "the last millisecond of the bar")
+    return candle
 
 
 def _candle(row: object, where: str, duration_ms: int) -> Candle:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from live.clock import Clock
 from live.secrets import Secret
 from live.types import AccountInfo, Instrument, PositionMode, UnreadableError
+from live.venue import Usage
 from live.venues import bybit_setup as setup
 from live.venues.bybit_client import BybitClient
-from live.venues.bybit_stream import BybitStream, StreamTimes
+from live.venues.bybit_stream import BybitStream
 from live.venues.bybit_wire import Hosts, Timeouts
-from live.venues.rate import RateConfig
+from live.venues.rate import Lane, RateConfig
+from live.venues.supervised import StreamTimes
 
 
 class BybitSession:
@@ -20,7 +22,7 @@ class BybitSession:
       demo: the demo account instead of real money.
       base_url, stream_url: of a stand-in on this machine.
       clock: venue time. rate: share of the venue's limits.
-      timeouts, stream_times: None = the usual ones.
+      timeouts, stream_times, bar_times: None = the usual ones; the last is of the public stream.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class BybitSession:
         rate: RateConfig | None = None,
         timeouts: Timeouts | None = None,
         stream_times: StreamTimes | None = None,
+        bar_times: StreamTimes | None = None,
     ) -> None:
         self.demo = demo
         self.hosts = Hosts.of(demo=demo, rest=base_url, stream=stream_url)
@@ -43,6 +46,7 @@ class BybitSession:
         self._rate = rate or RateConfig()
         self._timeouts = timeouts or Timeouts()
         self._stream_times = stream_times
+        self._bar_times = bar_times
         self._built: BybitClient | None = None
         self._stream: BybitStream | None = None
         self._account: AccountInfo | None = None
@@ -87,6 +91,18 @@ class BybitSession:
             await stream.stop()
         if client is not None:
             client.close()
+
+    def usage(self) -> Usage:
+        """What was counted of the requests of this key."""
+        client, stream = self._built, self._stream
+        if client is None:
+            return Usage()
+        silence = None if stream is None else stream.silence
+        return Usage(
+            {} if silence is None else {"private": silence},
+            {lane.value: client.limiter.tokens(lane) for lane in Lane},
+            dict(client.cage.failures),
+        )
 
     @property
     def _client(self) -> BybitClient:

@@ -37,10 +37,22 @@ _ANY_SYMBOL = "BTCUSDT"
 
 
 async def read_instrument(client: BybitClient, name: str) -> Instrument:
-    """The listed symbol, with the account's fee and the first maintenance rate if they are told.
+    """The listed symbol, if it trades.
 
     Raises:
       ValueError: it is not listed or does not trade. UnreadableError: the venue did not say.
+    """
+    found = await read_listing(client, name)
+    if found.status != "trading":
+        raise ValueError(f"bybit: {name} does not trade; its status is {found.status}.")
+    return found
+
+
+async def read_listing(client: BybitClient, name: str) -> Instrument:
+    """The listed symbol, with the account's fee and the first maintenance rate if they are told.
+
+    Raises:
+      ValueError: it is not listed. UnreadableError: the venue did not say.
     """
     query: dict[str, object] = {"category": "linear", "symbol": name}
     try:
@@ -51,8 +63,6 @@ async def read_instrument(client: BybitClient, name: str) -> Instrument:
         found = None  # how the venue answers for a symbol it does not know
     if found is None:
         raise ValueError(f"bybit: {name} is not listed as a perpetual in USDT.")
-    if found.status != "trading":
-        raise ValueError(f"bybit: {name} does not trade; its status is {found.status}.")
     fee, rate = await asyncio.gather(
         _optional(client, "account/fee-rate", market.taker_fee, name),
         _optional(client, "market/risk-limit", market.maintenance_rate, name),

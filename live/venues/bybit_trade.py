@@ -98,6 +98,19 @@ def amend_body(bracket: Bracket, instrument: Instrument, index: int) -> dict[str
     }
 
 
+def cancel_body(client_id: str, venue_order_id: str) -> dict[str, object]:
+    """What names the order to cancel: our id where it has one, else the venue's.
+
+    Raises:
+      UnfitError: it has neither.
+    """
+    if client_id:
+        return {"orderLinkId": client_id}
+    if venue_order_id:
+        return {"orderId": venue_order_id}
+    raise UnfitError("cancel: the order has neither a client id nor one of the venue")
+
+
 def _legs(bracket: Bracket | None, instrument: Instrument) -> dict[str, object]:
     """Stop and target that are set with the entry and follow the position."""
     if bracket is None or (bracket.stop_price is None and bracket.target_price is None):

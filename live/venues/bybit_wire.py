@@ -20,6 +20,11 @@ class Endpoint:
     function: str
     per_second: float | None  # None = only the limit of the address counts
 
+    @property
+    def limit(self) -> Limit:
+        """What the endpoint alone allows."""
+        return ADDRESS_LIMIT if self.per_second is None else Limit(self.per_second)
+
 
 ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType(
     {
@@ -115,6 +120,13 @@ class Hosts:
                 "base_url, stream_url: one is on this machine, the other is not; give both."
             )
         return cls(*found)
+
+    @property
+    def public(self) -> str:
+        """Of the public stream; the demo account trades at the prices of the real venue."""
+        own = urlsplit(self.stream)
+        where = f"{own.scheme}://{own.netloc}" if self.local else "wss://stream.bybit.com"
+        return f"{where}/v5/public/linear"
 
     @property
     def local(self) -> bool:

@@ -8,6 +8,7 @@ to have sent nothing. The SDK's own socket timeout must be the shorter one.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -53,9 +54,13 @@ class Cage:
 
     Args:
       name: of the threads. places: calls under way at once, by lane.
+
+    Attributes:
+      failures: calls that did not return, by how they ended.
     """
 
     def __init__(self, name: str, *, places: int = 4, reserved_places: int = 4) -> None:
+        self.failures: Counter[str] = Counter()
         self._pool = ThreadPoolExecutor(places + reserved_places, thread_name_prefix=name)
         self._free = {
             Lane.NORMAL: asyncio.Semaphore(places),
@@ -64,6 +69,12 @@ class Cage:
 
     async def call(self, function: Callable[[], T], *, lane: Lane, within: float) -> Ending[T]:
         """Run a function in a thread, for at most ``within`` seconds of waiting."""
+        ending = await self._called(function, lane, within)
+        if not isinstance(ending, Returned):
+            self.failures[_word(ending)] += 1
+        return ending
+
+    async def _called(self, function: Callable[[], T], lane: Lane, within: float) -> Ending[T]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
         gate = self._free[lane]
@@ -87,6 +98,18 @@ class Cage:
     def close(self) -> None:
         """Start nothing more; calls under way end by themselves."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _word(ending: Raised | NeverBegan | Overdue) -> str:
+    """How a call failed: few words, fit for a label."""
+    if isinstance(ending, NeverBegan):
+        return "busy"
+    if isinstance(ending, Overdue):
+        return "overdue"
+    status = getattr(ending.error, "status_code", None)
+    if isinstance(status, int) and 400 <= status < 600:
+        return f"{status // 100}xx"
+    return "refused" if isinstance(status, int) else type(ending.error).__name__
 
 
 def _leave(gate: asyncio.Semaphore, ended: asyncio.Future[Any]) -> None:

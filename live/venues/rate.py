@@ -89,11 +89,15 @@ class Bucket:
     def wait(self, lane: Lane, now: float) -> float:
         """Seconds until one request of a lane may pass; 0 = now."""
         self._refill(now)
-        # A tiny limit still lets entries through one at a time.
-        reserve = self._config.reserve_fraction * self._capacity
-        kept = 0.0 if lane is Lane.RESERVED else min(reserve, self._capacity - 1)
-        missing = max(1 + kept - self._tokens, 0.0)
+        missing = max(1 + self._kept(lane) - self._tokens, 0.0)
         return max(missing / self._rate, self._shut_until - now, 0.0)
+
+    def tokens(self, lane: Lane, now: float) -> float:
+        """Requests of a lane that may pass at once."""
+        self._refill(now)
+        if now < self._shut_until:
+            return 0.0
+        return max(self._tokens - self._kept(lane), 0.0)
 
     def take(self, now: float) -> None:
         """Let one request pass."""
@@ -125,6 +129,11 @@ class Bucket:
     def shut(self, until: float) -> None:
         """Let nothing of any lane through before ``until``."""
         self._shut_until = max(self._shut_until, until)
+
+    def _kept(self, lane: Lane) -> float:
+        """Tokens that a lane leaves; a tiny limit still lets entries through one at a time."""
+        reserve = self._config.reserve_fraction * self._capacity
+        return 0.0 if lane is Lane.RESERVED else min(reserve, self._capacity - 1)
 
     def _resize(self, requests: float) -> None:
         allowed = max(requests * self._config.share_fraction, 1.0)
@@ -202,6 +211,13 @@ class Limiter:
     def banned(self) -> str | None:
         """Why only the reserved lane passes, or None."""
         return self._ban_reason if self._clock.monotonic() < self._banned_until else None
+
+    def tokens(self, lane: Lane) -> float:
+        """Requests of a lane that may leave at once, whatever they ask for."""
+        now = self._clock.monotonic()
+        if lane is Lane.NORMAL and self.banned is not None:
+            return 0.0
+        return min((bucket.tokens(lane, now) for bucket in self._buckets.values()), default=0.0)
 
     def _longest(self, names: tuple[str, ...], lane: Lane, now: float) -> tuple[float, str]:
         waits = [(self._buckets[name].wait(lane, now), name) for name in names]

@@ -1,4 +1,8 @@
-"""Two venues as one: market data of the first, account and orders of the second."""
+"""Two venues as one: market data of the first, account and orders of the second.
+
+Given the same venue twice it is the base of what wraps one: whoever changes a few methods inherits
+the others.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from live.types import (
     PositionMode,
     Quote,
 )
-from live.venue import Venue, VenueEvent
+from live.venue import Usage, Venue, VenueEvent, usage_of
 
 
 class SplitVenue:
@@ -38,13 +42,19 @@ class SplitVenue:
 
     async def connect(self) -> None:
         """Connect both."""
-        await self._data.connect()
+        if self._data is not self._trades:
+            await self._data.connect()
         await self._trades.connect()
 
     async def close(self) -> None:
         """Close both."""
-        await self._data.close()
+        if self._data is not self._trades:
+            await self._data.close()
         await self._trades.close()
+
+    def usage(self) -> Usage:
+        """Of the venue that trades."""
+        return usage_of(self._trades)
 
     async def server_time(self) -> int:
         """Of the venue that trades."""
@@ -53,6 +63,10 @@ class SplitVenue:
     async def instrument(self, symbol: str) -> Instrument:
         """Of the venue that trades."""
         return await self._trades.instrument(symbol)
+
+    async def listing(self, symbol: str) -> Instrument:
+        """Of the venue that trades."""
+        return await self._trades.listing(symbol)
 
     async def account(self) -> AccountInfo:
         """Of the venue that trades."""
@@ -71,6 +85,10 @@ class SplitVenue:
         return await self._trades.configure(
             symbol, leverage, margin_mode, position_mode, account_wide=account_wide
         )
+
+    async def settings(self, symbol: str) -> Configured:
+        """Of the venue that trades."""
+        return await self._trades.settings(symbol)
 
     async def closed_bars(self, symbol: str, frame: str, count: int) -> Bars:
         """Of the venue with the data."""
@@ -96,9 +114,11 @@ class SplitVenue:
         """To the venue that trades."""
         return await self._trades.submit(intent)
 
-    async def cancel(self, symbol: str, client_id: str) -> Outcome:
+    async def cancel(
+        self, symbol: str, client_id: str = "", *, venue_order_id: str = ""
+    ) -> Outcome:
         """To the venue that trades."""
-        return await self._trades.cancel(symbol, client_id)
+        return await self._trades.cancel(symbol, client_id, venue_order_id=venue_order_id)
 
     async def amend_protection(self, symbol: str, bracket: Bracket) -> Outcome:
         """To the venue that trades."""

@@ -13,8 +13,8 @@ from live.exchange.server import ExchangeServer
 from live.types import Bracket, Intent, IntentKind, Role, Side
 from live.venue import EventKind, VenueEvent
 from live.venues.bybit import BybitVenue
-from live.venues.bybit_stream import StreamTimes
 from live.venues.bybit_wire import Timeouts
+from live.venues.supervised import StreamTimes
 
 SYMBOL = "BTC/USDT:USDT"
 PATIENT = Timeouts(connect=1.0, read=3.0, submit=3.0, read_deadline=8.0, submit_deadline=6.0)

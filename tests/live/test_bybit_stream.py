@@ -14,7 +14,8 @@ from aiohttp import web
 from live.exchange.server import ExchangeServer
 from live.secrets import Secret
 from live.venue import EventKind
-from live.venues.bybit_stream import BybitStream, StreamTimes
+from live.venues.bybit_stream import BybitStream
+from live.venues.supervised import StreamTimes
 from tests.live.bybit_server import (
     NERVOUS,
     STREAM,
