@@ -60,6 +60,7 @@ class OrderKind(enum.StrEnum):
     TAKE_PROFIT = "take_profit"
     LIQUIDATION = "liquidation"
     ADL = "adl"
+    SETTLEMENT = "settlement"
 
     @property
     def conditional(self) -> bool:
@@ -166,6 +167,7 @@ class Book:
         self.executions: list[Execution] = []
         self._orders: dict[str, Order] = {}
         self._open: dict[str, None] = {}
+        self._open_of: dict[str, dict[str, None]] = {}
         self._recent: deque[str] = deque(maxlen=RECENT)
         self._by_client: dict[str, str] = {}
 
@@ -181,10 +183,12 @@ class Book:
     def put(self, order: Order) -> Order:
         """Keep the newest state of an order."""
         self._orders[order.order_id] = order
+        own = self._open_of.setdefault(order.symbol, {})
         if not order.status.terminal:
-            self._open[order.order_id] = None
+            self._open[order.order_id] = own[order.order_id] = None
         elif order.order_id in self._open or order.order_id not in self._recent:
             self._open.pop(order.order_id, None)
+            own.pop(order.order_id, None)
             self._recent.append(order.order_id)
         return order
 
@@ -203,8 +207,8 @@ class Book:
 
     def open(self, symbol: str | None = None) -> list[Order]:
         """Orders that may still trade, oldest first."""
-        orders = (self._orders[order_id] for order_id in self._open)
-        return [order for order in orders if symbol in (None, order.symbol)]
+        found = self._open if symbol is None else self._open_of.get(symbol, {})
+        return [self._orders[order_id] for order_id in found]
 
     def recent(self) -> list[Order]:
         """The closed orders that are still at hand, oldest first."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,10 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", "account/fee-rate"): Route(private.fee_rate, 10),
 }
 _KEY_INFORMATION = ("GET", "user/query-api")
+# How long a reply waits for its events at most, and how long clients get to read them.
+_TOLD_SECONDS, _LEAD_SECONDS = 1.0, 0.05
+# Of one address, whatever it asks for: more is answered with HTTP 403.
+_ADDRESS, _ADDRESS_REQUESTS, _ADDRESS_SECONDS = "address", 600, 5.0
 
 
 class BybitHttp:
@@ -68,6 +73,7 @@ class BybitHttp:
 
     Args:
       catch_up: brings the engine to the exchange's time before a request is answered.
+      told: returns once the streams have sent what has happened so far.
     """
 
     def __init__(
@@ -78,30 +84,46 @@ class BybitHttp:
         *,
         rate_limits: bool,
         catch_up: Callable[[], None],
+        told: Callable[[], Awaitable[None]],
     ) -> None:
         self._engine = engine
         self._faults = faults
         self._access = access
         self._limiter = Limiter(rate_limits)
-        self._catch_up = catch_up
+        self._address = Limiter(rate_limits, seconds=_ADDRESS_SECONDS)
+        self._catch_up, self._told = catch_up, told
         self._last: dict[str, dict[str, Any]] = {}
         self.requests: list[str] = []
+        # Those that came too fast.
+        self.throttled: list[str] = []
 
     def register(self, application: web.Application) -> None:
         """Add the routes."""
         application.router.add_route("*", PREFIX + "{name:.*}", self._handle)
 
+    def _shown_ms(self) -> int:
+        """The time that replies show: a limit ends by the clock that a client measures."""
+        return self._engine.now_ms + self._engine.offset_ms
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         name, body = request.path[len(PREFIX) :], await request.text()
         self.requests.append(name)
-        for rule in self._faults.take(name, fault.BEFORE):
+        for rule in self._faults.take(_fault_route(request, name), fault.BEFORE):
             spoilt = await self._before(rule, request)
             if spoilt is not None:
                 return spoilt
+        passes, _ = self._address.take(_ADDRESS, _ADDRESS_REQUESTS, self._access.now_ms())
+        if not passes:
+            self.throttled.append(name)
+            return _plain(403, "access too frequent", {})
         reply, headers = self._answer(request, name, body)
         if reply is None:
             return web.Response(status=404, text="404 page not found")
-        return await self._after(request, name, reply, headers)
+        return await self._after(request, _fault_route(request, name), reply, headers)
+
+    def reply(self, route: str) -> dict[str, Any]:
+        """The newest unspoilt reply of a route, of bars of a frame; a copy."""
+        return copy.deepcopy(self._last[route])
 
     # The normal course ----------------------------------------------------------------------------
 
@@ -128,7 +150,8 @@ class BybitHttp:
             except BybitError as error:
                 code, message, result = error.code, error.message, {}
                 if code == 10006:
-                    headers = limit_headers(route.limit, 0, self._access.now_ms() + 1000)
+                    self.throttled.append(name)
+                    headers = limit_headers(route.limit, 0, self._shown_ms() + 1000)
             return envelope(code, message, result, self._engine.shown_ms), headers
 
     def _read(self, request: web.Request, body: str) -> Params:
@@ -147,7 +170,7 @@ class BybitHttp:
         _, _, query = request.raw_path.partition("?")
         self._access.check(request.headers, query if request.method == "GET" else body)
         self._access.check_permission(route.permission)
-        passes, headers = self._limiter.take(name, route.limit, self._access.now_ms())
+        passes, headers = self._limiter.take(name, route.limit, self._shown_ms())
         if not passes:
             raise BybitError(10006, "Too many visits. Exceeded the API Rate Limit.")
         return headers
@@ -170,7 +193,7 @@ class BybitHttp:
             case "ban":
                 return _plain(403, "access too frequent", {})
             case "rate_limit":
-                reset = limit_headers(10, 0, self._access.now_ms() + given["reset_ms"])
+                reset = limit_headers(10, 0, self._shown_ms() + given["reset_ms"])
                 return self._refuse(10006, "Too many visits. Exceeded the API Rate Limit.", reset)
             case "reject":
                 return self._refuse(given["code"], given["message"], {})
@@ -184,8 +207,10 @@ class BybitHttp:
         self, request: web.Request, name: str, reply: dict[str, Any], headers: dict[str, str]
     ) -> web.Response:
         """Send the reply, or what faults make of it."""
-        before, self._last[name] = self._last.get(name, reply), copy.deepcopy(reply)
+        before, self._last[name] = self._last.get(name, reply), reply
         rules = self._faults.take(name, fault.AFTER)
+        if rules:  # what they change is not what was said
+            reply = copy.deepcopy(reply)
         for rule in rules:
             given = rule.arguments
             match rule.action:
@@ -204,7 +229,17 @@ class BybitHttp:
                     return _plain(200, given["body"], {"Content-Type": "application/json"})
                 case "stale_snapshot":
                     reply = copy.deepcopy(before)
+                case "fill_event_before_reply":
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._told(), _TOLD_SECONDS)
+                    await asyncio.sleep(_LEAD_SECONDS)
         return web.json_response(fault.spoil_body(reply, rules), headers=headers)
+
+
+def _fault_route(request: web.Request, name: str) -> str:
+    """What faults call a route: bars have one for each frame, "market/kline/5"."""
+    interval = request.query.get("interval")
+    return name if interval is None else f"{name}/{interval}"
 
 
 def _plain(status: int, body: str, headers: Mapping[str, str]) -> web.Response:

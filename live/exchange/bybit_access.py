@@ -128,22 +128,29 @@ class Access:
 
 
 class Limiter:
-    """Requests per second of each route, in real time."""
+    """Requests of each route in any second, or in so many ``seconds``, in real time."""
 
-    def __init__(self, enforced: bool, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        enforced: bool,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        seconds: float = _WINDOW_SECONDS,
+    ) -> None:
         self.enforced = enforced
+        self._seconds = seconds
         self._monotonic = monotonic
         self._seen: dict[str, deque[float]] = defaultdict(deque)
 
     def take(self, route: str, limit: int, now_ms: int) -> tuple[bool, dict[str, str]]:
         """Count a request: whether it may pass, and the headers that tell."""
         now, seen = self._monotonic(), self._seen[route]
-        while seen and seen[0] <= now - _WINDOW_SECONDS:
+        while seen and seen[0] <= now - self._seconds:
             seen.popleft()
         passes = len(seen) < limit or not self.enforced
         if passes:
             seen.append(now)
-        reset = now_ms if passes else now_ms + int(1000 * (seen[0] + _WINDOW_SECONDS - now)) + 1
+        reset = now_ms if passes else now_ms + int(1000 * (seen[0] + self._seconds - now)) + 1
         return passes, limit_headers(limit, max(limit - len(seen), 0), reset)
 
 

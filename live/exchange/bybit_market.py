@@ -144,7 +144,7 @@ def candle_push(candle: Candle, interval: str, minutes: int, now_ms: int) -> Row
 def ticker_row(engine: Engine, symbol: str) -> Row:
     """Prices of a symbol; nobody else trades, so last and index are the mark."""
     quote = engine.quote(symbol)
-    day = engine.paths[symbol].candles(60, engine.now_ms - 86_400_000, engine.now_ms, engine.now_ms)
+    day = engine.paths[symbol].day(engine.now_ms)
     mark = text(quote.mark)
     following = (engine.now_ms // FUNDING_INTERVAL_MS + 1) * FUNDING_INTERVAL_MS
     return {
@@ -152,11 +152,11 @@ def ticker_row(engine: Engine, symbol: str) -> Row:
         "lastPrice": mark,
         "indexPrice": mark,
         "markPrice": mark,
-        "prevPrice24h": text(day[0].open) if day else mark,
-        "highPrice24h": text(max((c.high for c in day), default=0.0)),
-        "lowPrice24h": text(min((c.low for c in day), default=0.0)),
-        "volume24h": text(sum(c.volume for c in day)),
-        "turnover24h": text(sum(c.volume * c.close for c in day)),
+        "prevPrice24h": text(day.open),
+        "highPrice24h": text(day.high),
+        "lowPrice24h": text(day.low),
+        "volume24h": text(day.volume),
+        "turnover24h": text(day.turnover),
         "openInterest": "0",
         "fundingRate": rounded(engine.funding_rate),
         "nextFundingTime": str(following),

@@ -12,6 +12,7 @@ from live.exchange.bybit_rows import (
     Row,
     execution_row,
     order_row,
+    position_row,
     position_rows,
     text,
     wallet_row,
@@ -150,7 +151,8 @@ def _order_page(found: list[Order], params: Params) -> Row:
     if wanted:
         conditional = wanted in ("StopOrder", "tpslOrder")
         found = [order for order in found if order.kind.conditional == conditional]
-    rows, cursor = page([order_row(o) for o in reversed(found)], params, default=20, most=50)
+    shown, cursor = page(found[::-1], params, default=20, most=50)
+    rows = [order_row(order) for order in shown]
     return {"category": CATEGORY, "list": rows, "nextPageCursor": cursor}
 
 
@@ -182,11 +184,11 @@ def positions(engine: Engine, params: Params) -> Row:
     symbol = params.listed(engine, required=False)
     if not (symbol or params.given("settleCoin")):
         raise params.error("Missing some parameters that must be filled in, symbol or settleCoin")
-    names = [symbol] if symbol else list(engine.instruments)
-    rows = [row for name in names for row in position_rows(engine, name)]
-    if not symbol:
-        rows = [row for row in rows if row["size"] != "0"]
-    rows, cursor = page(rows, params, default=20, most=200)
+    if symbol:
+        rows, cursor = page(position_rows(engine, symbol), params, default=20, most=200)
+    else:  # only what is held
+        keys, cursor = page(sorted(engine.account.holdings), params, default=20, most=200)
+        rows = [position_row(engine, key) for key in keys]
     return {"category": CATEGORY, "list": rows, "nextPageCursor": cursor}
 
 

@@ -34,6 +34,7 @@ _CREATED_BY = {
     OrderKind.TAKE_PROFIT: "CreateByTakeProfit",
     OrderKind.LIQUIDATION: "CreateByLiq",
     OrderKind.ADL: "CreateByAdl_PassThrough",
+    OrderKind.SETTLEMENT: "CreateBySettle",
 }
 _EXECUTION_TYPES = {
     FillKind.TRADE: "Trade",
@@ -182,7 +183,7 @@ def position_row(engine: Engine, key: ledger.Key) -> Row:
         "trailingStop": "0",
         "unrealisedPnl": text(holding.unrealised(mark)) if holding else "",
         "curRealisedPnl": text(holding.realised) if holding else "0",
-        "cumRealisedPnl": text(_realised(engine, key)),
+        "cumRealisedPnl": text(engine.realised.get(key, Decimal(0))),
         "adlRankIndicator": 2 if holding else 0,
         "isReduceOnly": instrument.status == "reduce_only",
         "seq": len(engine.book.executions),
@@ -193,11 +194,6 @@ def position_row(engine: Engine, key: ledger.Key) -> Row:
         "mmrSysUpdatedTime": "",
         "positionBalance": margin or "0",
     }
-
-
-def _realised(engine: Engine, key: ledger.Key) -> Decimal:
-    own = (e for e in engine.book.executions if (e.symbol, e.index) == key)
-    return sum((e.realised - e.fee for e in own), start=Decimal(0))
 
 
 def _levels(engine: Engine, key: ledger.Key) -> tuple[str, str]:

@@ -75,6 +75,12 @@ class BybitStream:
         """Every subscription of every connection."""
         return sorted(topic for own in list(self._connections) for topic in own.topics)
 
+    async def told(self) -> None:
+        """Return once everything that has happened so far was sent; never where it is held back."""
+        await asyncio.sleep(0)  # events are on their way into the queues
+        for connection in list(self._connections):
+            await connection.queue.join()
+
     async def drop_all(self, close: bool) -> None:
         """End every connection now."""
         for connection in list(self._connections):
@@ -96,8 +102,8 @@ class BybitStream:
         for connection in connections:
             own = [m for m in messages if m["topic"] in connection.topics]
             own += self._public_messages(connection)
-            for message in own:
-                self._loop.call_soon_threadsafe(connection.queue.put_nowait, message)
+            if own:
+                self._loop.call_soon_threadsafe(connection.enqueue, own)
 
     def _message(self, event: Event) -> Row:
         engine = self._engine
@@ -123,6 +129,8 @@ class BybitStream:
         """Bars and prices that are due on a connection."""
         found = []
         for topic in sorted(connection.topics):
+            if self._engine.now_ms < connection.due.get(topic, 0):
+                continue
             kind, *rest = topic.split(".")
             if kind == "kline":
                 found += self._bars(connection, topic, *rest)
@@ -139,6 +147,7 @@ class BybitStream:
             newest = due[-1]
             following = newest.open_ms + (minutes * 60_000 if newest.closed else 0)
             connection.pushed[topic] = (following, now)
+            connection.due[topic] = min(following + minutes * 60_000, now + _PUSH_MS)
         return [self._push(topic, [candle_push(c, interval, minutes, now)]) for c in due]
 
     def _push(self, topic: str, data: Any) -> Row:
@@ -254,6 +263,7 @@ class BybitStream:
         try:
             while True:
                 await self._send_one(connection, await connection.queue.get())
+                connection.queue.task_done()
         except ConnectionError:
             return
 
@@ -271,6 +281,7 @@ class BybitStream:
                     await asyncio.sleep(_SHUFFLE_SECONDS)
                     while not connection.queue.empty():
                         messages.append(connection.queue.get_nowait())
+                        connection.queue.task_done()
                     self._random.shuffle(messages)
                 case "garbage_event":
                     await connection.send(rule.arguments["body"])
@@ -284,4 +295,5 @@ class BybitStream:
                     await connection.drop(close=False)
                     return
         for each in messages:
-            await connection.send(json.dumps(fault.spoil_body(copy.deepcopy(each), rules)))
+            body = fault.spoil_body(copy.deepcopy(each), rules) if rules else each
+            await connection.send(json.dumps(body))

@@ -88,6 +88,8 @@ class Desk:
         }
         self.book = Book()
         self.gaps: list[Gap] = []
+        # What each position has brought since the opening, fees paid.
+        self.realised: dict[Key, Decimal] = {}
         # How far the times that replies show are ahead of the truth.
         self.offset_ms = 0
         self.listeners: list[Callable[[Sequence[Event]], None]] = []
@@ -115,7 +117,8 @@ class Desk:
             finally:
                 self._depth -= 1
                 if not self._depth:
-                    self._watch_protection()
+                    if self._events:  # positions and orders change with an event
+                        self._watch_protection()
                     if self._told_ms != self.now_ms:
                         self._told_ms = self.now_ms
                         self._tell("time", "")
@@ -186,6 +189,9 @@ class Desk:
     def _record(self, execution: Execution) -> None:
         self._sequence += 1
         self.book.executions.append(execution)
+        key = (execution.symbol, execution.index)
+        before = self.realised.get(key, Decimal(0))
+        self.realised[key] = before + execution.realised - execution.fee
         self._tell("execution", execution.symbol, execution)
 
     def _tell(

@@ -168,9 +168,14 @@ class Engine(Requests):
             raise ValueError(f"filters: expected some of {sorted(_FILTERS)}; got {unknown}.")
         self._relist(symbol, **filters)
 
-    def delist(self, symbol: str, at_ms: int) -> None:
-        """The symbol only reduces from now on and stops trading at ``at_ms``."""
-        self._relist(symbol, status="reduce_only", delist_ms=at_ms)
+    def delist(self, symbol: str, at_ms: int, *, announced: bool = False) -> None:
+        """The symbol only reduces from now on; at ``at_ms`` positions are settled and trading ends.
+
+        Args:
+          announced: until then it trades as usual; only its listing tells.
+        """
+        status = "trading" if announced else "reduce_only"
+        self._relist(symbol, status=status, delist_ms=at_ms)
 
     def close_market(self, symbol: str) -> None:
         """No order is accepted any more."""

@@ -13,8 +13,10 @@ after it was carried out:
   accept_then_status(code, body)    accept_then_garbage(body)    accept_then_html_502()
   mutate_field(path, value)  drop_field(path)           new_enum(path, value)
   stale_snapshot(): the reply that came before
+  fill_event_before_reply(): once the streams have told of everything
 bars:
   late_bar()                 missing_bar(row)           repeat_bar(row)      revise_bar(row, factor)
+  of every frame ("market/kline") or of one ("market/kline/5")
 stream messages:
   delay_events(seconds)      duplicate_events()         shuffle_events()     garbage_event(body)
   silence_stream()           drop_stream(close)         mutate_field, drop_field, new_enum
@@ -60,6 +62,7 @@ _ACTIONS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]] = MappingProxy
         "new_enum": ((AFTER, STREAM), {**_BODY, "value": "BrandNew"}),
         "drop_field": ((AFTER, STREAM), {"path": None}),
         "stale_snapshot": ((AFTER,), {}),
+        "fill_event_before_reply": ((AFTER,), {}),
         "late_bar": ((AFTER,), {}),
         "missing_bar": ((AFTER,), {"row": 2}),
         "repeat_bar": ((AFTER,), {"row": 1}),
@@ -196,24 +199,30 @@ def spoil_body(body: Any, rules: Iterable[Rule]) -> Any:
             case "drop_field":
                 _change(body, given["path"], _GONE)
             case "late_bar" | "missing_bar" | "repeat_bar" | "revise_bar":
-                _spoil_bars(body["result"]["list"], rule.action, given)
+                _spoil_bars(body, rule.action, given)
     return body
 
 
-def _spoil_bars(rows: list[list[str]], action: str, given: Mapping[str, Any]) -> None:
+def _spoil_bars(body: Any, action: str, given: Mapping[str, Any]) -> None:
     """Change rows of bars, newest first, in place."""
+    rows: list[list[str]] = body["result"]["list"]
     row = given.get("row", 0)
     if row >= len(rows):
         return
     match action:
         case "late_bar":  # the exchange has not noticed that the newest bar is over
-            del rows[:2]
+            begun = [int(one[0]) for one in rows[:2]]
+            # A page of older bars does not know of it anyhow.
+            if len(begun) == 2 and 2 * begun[0] - begun[1] > body["time"]:
+                del rows[:2]
         case "missing_bar":
             del rows[row]
         case "repeat_bar":
             rows.insert(row, list(rows[row]))
         case "revise_bar":
-            rows[row][4] = repr(float(rows[row][4]) * given["factor"])
+            close = float(rows[row][4]) * given["factor"]
+            high, low = max(float(rows[row][2]), close), min(float(rows[row][3]), close)
+            rows[row][2:5] = [repr(high), repr(low), repr(close)]
 
 
 def _change(body: Any, path: str, value: Any) -> None:

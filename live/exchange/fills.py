@@ -20,7 +20,11 @@ from live.exchange.ledger import Holding, Key
 from live.exchange.prices import to_step
 from live.types import FillKind, OrderStatus, Side
 
-_FILL_KINDS = {OrderKind.LIQUIDATION: FillKind.LIQUIDATION, OrderKind.ADL: FillKind.ADL}
+_FILL_KINDS = {
+    OrderKind.LIQUIDATION: FillKind.LIQUIDATION,
+    OrderKind.ADL: FillKind.ADL,
+    OrderKind.SETTLEMENT: FillKind.SETTLEMENT,
+}
 
 
 class Fills(Desk):
@@ -77,7 +81,9 @@ class Fills(Desk):
         fractions, self._fractions = self._fractions or [Decimal(1)], []
         left = order.quantity
         for fraction in fractions:
+            # All of a quantity trades also where the step has grown since it was opened.
             part = min(to_step(order.quantity * fraction, step, ROUND_FLOOR), left)
+            part = left if fraction == 1 else part
             if part > 0:
                 order = self._fill(order, key, part, price)
                 left -= part

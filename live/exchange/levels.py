@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any
 
 from live.exchange.ledger import Holding, Settings
 from live.exchange.prices import to_step
 from live.types import Instrument
 
 
+@functools.lru_cache(maxsize=4096)
 def isolated_levels(
     holding: Holding, settings: Settings, instrument: Instrument
 ) -> tuple[Decimal, Decimal]:
@@ -33,32 +36,42 @@ def isolated_levels(
     return max(liquidation, Decimal(0)), max(bankruptcy, instrument.tick)
 
 
-@functools.lru_cache(maxsize=256)
 def _core_levels(
     side: int, entry_price: float, leverage: float, maintenance_rate: float, fee: float
 ) -> tuple[float, float]:
     """Liquidation and bankruptcy price of one unit, in float64."""
+    import jax
+
+    with jax.enable_x64(True):
+        values = (float(side), entry_price, leverage, maintenance_rate, fee)
+        liquidation, bankruptcy = _compiled()(*values)
+        return float(liquidation), float(bankruptcy)
+
+
+@functools.cache
+def _compiled() -> Callable[..., tuple[Any, Any]]:
+    """The formulas, compiled once: every new position asks for them."""
     import jax
     import jax.numpy as jnp
 
     from jaxtrade.core import account as core
     from jaxtrade.core.rules import Costs, Terms
 
-    with jax.enable_x64(True):
+    def levels(
+        side: Any, entry_price: Any, leverage: Any, maintenance_rate: Any, fee: Any
+    ) -> tuple[Any, Any]:
         zero, nan = jnp.zeros(()), jnp.full((), jnp.nan)
-        terms = Terms.of(
-            jnp.asarray(leverage), jnp.asarray(maintenance_rate), nan, jnp.ones(()), spot=False
-        )
-        costs = Costs(fee=jnp.asarray(fee), half_spread=zero, slippage=zero)
+        terms = Terms.of(leverage, maintenance_rate, nan, jnp.ones(()), spot=False)
+        costs = Costs(fee=fee, half_spread=zero, slippage=zero)
         held = core.Account(
             cash=zero,
-            quantity=jnp.asarray(float(side)),
-            entry_price=jnp.asarray(entry_price),
+            quantity=side,
+            entry_price=entry_price,
             held_bars=jnp.ones((), jnp.int32),
             last_level=nan,
             stop_price=zero,
             target_price=zero,
         )
-        liquidation = core.liquidation_price(held, terms)
-        bankruptcy = core.bankruptcy_price(held, costs, terms)
-        return float(liquidation), float(bankruptcy)
+        return core.liquidation_price(held, terms), core.bankruptcy_price(held, costs, terms)
+
+    return jax.jit(levels)

@@ -56,12 +56,13 @@ class Matching(Fills):
                 if not (triggers or self._waiting or self.account.holdings):
                     self.now_ms = time_ms
                     self._funded_ms = time_ms // FUNDING_INTERVAL_MS * FUNDING_INTERVAL_MS
+                    self._end_delisted()
                     return
                 end = max(self.now_ms, min(time_ms, self._next_boundary()))
                 if self._fire_first(triggers, end):
                     continue
                 self.now_ms = end
-                if self._trade_waiting() or self._pay_funding_if_due():
+                if self._trade_waiting() or self._pay_funding_if_due() or self._end_delisted():
                     continue
                 if self._liquidate_if_wiped():
                     continue
@@ -71,7 +72,12 @@ class Matching(Fills):
     def _next_boundary(self) -> int:
         knots = (path.next_knot(self.now_ms) for path in self.paths.values())
         funding = self._funded_ms + FUNDING_INTERVAL_MS
-        return min(*knots, *self._waiting.values(), funding, NEVER_MS)
+        return min(*knots, *self._waiting.values(), *self._ends().values(), funding, NEVER_MS)
+
+    def _ends(self) -> dict[str, int]:
+        """When the symbols stop trading that are to."""
+        listed = self.instruments.items()
+        return {s: i.delist_ms for s, i in listed if i.delist_ms and i.status != "closed"}
 
     def _triggers(self) -> list[_Trigger]:
         found = []
@@ -94,6 +100,8 @@ class Matching(Fills):
 
     def cross_level(self, symbol: str) -> Decimal | None:
         """Mark of one symbol that liquidates the cross positions, or None."""
+        if self.settings[symbol].margin_mode is not MarginMode.CROSS:
+            return None
         return ledger.cross_level(
             symbol, self.account, self.settings, self.instruments, self.marks()
         )
@@ -182,6 +190,19 @@ class Matching(Fills):
         )
         self._tell("wallet", holding.symbol)
 
+    def _end_delisted(self) -> bool:
+        """Settle what is held of a delisted symbol at its mark, and take no order any more."""
+        due = [symbol for symbol, end_ms in self._ends().items() if end_ms <= self.now_ms]
+        for symbol in due:
+            for order in self.book.open(symbol):
+                if not order.kind.protective:  # those leave with the position
+                    self._put(closed(order, OrderStatus.CANCELLED, self.now_ms))
+            for key, holding in list(self.account.holdings.items()):
+                if key[0] == symbol:
+                    self._close_by_force(key, holding, OrderKind.SETTLEMENT, self.mark(symbol))
+            self.instruments[symbol] = replace(self.instruments[symbol], status="closed")
+        return bool(due)
+
     # Liquidation ----------------------------------------------------------------------------------
 
     def _liquidate_if_wiped(self) -> bool:
@@ -229,7 +250,7 @@ class Matching(Fills):
         )
         price = self._price(holding.symbol, request.side, base)
         settings = self.settings[holding.symbol]
-        if kind is OrderKind.ADL:
+        if kind in (OrderKind.ADL, OrderKind.SETTLEMENT):
             price = base
         elif settings.margin_mode is MarginMode.ISOLATED:
             _, bankruptcy = isolated_levels(holding, settings, instrument)

@@ -42,6 +42,17 @@ class Candle:
 
 
 @dataclass(frozen=True, slots=True)
+class Day:
+    """What happened in 24 hours; quote units, volume in base units."""
+
+    open: float
+    high: float
+    low: float
+    volume: float
+    turnover: float
+
+
+@dataclass(frozen=True, slots=True)
 class Series:
     """Bars a mark price is made of.
 
@@ -93,13 +104,33 @@ class PricePath:
         self.series = series
         self.tick = tick
         self._cached: tuple[int, Knots] = (-1, ())
+        # A bar and when it begins and ends: almost every question is about the bar of the one
+        # before. Likewise the marks of the two newest instants, between which triggers are sought.
+        self._window: tuple[int, int, int] = (-1, 0, 0)
+        self._marks: dict[int, Decimal] = {}
 
     def row(self, time_ms: int) -> int:
         """Bar that holds an instant, or the last one before it; -1 before the first."""
-        return int(np.searchsorted(self.series.open_ms, time_ms, side="right")) - 1
+        row, start, end = self._window  # one read: another thread may replace it
+        if start <= time_ms < end:
+            return row
+        row = int(np.searchsorted(self.series.open_ms, time_ms, side="right")) - 1
+        if 0 <= row < len(self.series.open_ms) - 1:
+            bounds = self.series.open_ms[row : row + 2]
+            self._window = (row, int(bounds[0]), int(bounds[1]))
+        return row
 
     def mark(self, time_ms: int) -> Decimal:
         """Mark price at an instant; the first open before the bars, the last close after them."""
+        marks = self._marks
+        known = marks.get(time_ms)
+        if known is None:
+            known = self._mark(time_ms)
+            newest = max(marks, default=time_ms)
+            self._marks = {newest: marks.get(newest, known), time_ms: known}
+        return known
+
+    def _mark(self, time_ms: int) -> Decimal:
         row = self.row(time_ms)
         if row < 0:
             return self._knots(0)[0][1]
@@ -162,8 +193,9 @@ class PricePath:
         if times[-1] + self.series.step_ms > now_ms:
             values[-1] = self._live(high - 1, now_ms)
         groups = times // length
-        starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
-        ends = np.r_[starts[1:], len(times)] - 1
+        turns = np.flatnonzero(groups[1:] != groups[:-1]) + 1
+        starts = np.concatenate(([0], turns))
+        ends = np.concatenate((turns, [len(times)])) - 1
         tops = np.maximum.reduceat(values[:, 1], starts)
         bottoms = np.minimum.reduceat(values[:, 2], starts)
         volumes = np.add.reduceat(values[:, 4], starts)
@@ -181,6 +213,23 @@ class PricePath:
                 starts, ends, tops, bottoms, volumes, strict=True
             )
         ]
+
+    def day(self, now_ms: int) -> Day:
+        """The last 24 hours, the bar in progress as far as it has come."""
+        row = self.row(now_ms)
+        if row < 0:
+            first = float(self.mark(now_ms))
+            return Day(first, first, first, 0.0, 0.0)
+        since = int(np.searchsorted(self.series.open_ms, now_ms - 86_400_000, side="left"))
+        done = self.series.ohlcv[min(since, row) : row]
+        live = self._live(row, now_ms)
+        return Day(
+            open=float(done[0, 0] if len(done) else live[0]),
+            high=float(done[:, 1].max(initial=live[1])),
+            low=float(done[:, 2].min(initial=live[2])),
+            volume=float(done[:, 4].sum() + live[4]),
+            turnover=float(done[:, 4] @ done[:, 3] + live[4] * live[3]),
+        )
 
     def _live(self, row: int, now_ms: int) -> NDArray[np.float64]:
         """Bar ``row`` as far as it has come, [5]."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from aiohttp import web
 
@@ -106,15 +106,16 @@ class ExchangeServer:
         self.faults = Faults(seed)
         self.url = self.stream_url = ""
         self._access = Access(seed, now)
+        self._stream = BybitStream(
+            self.engine, self.faults, self._access, seed=seed, ack_delay=ack_delay
+        )
         self._http = BybitHttp(
             self.engine,
             self.faults,
             self._access,
             rate_limits=rate_limits,
             catch_up=self._catch_up,
-        )
-        self._stream = BybitStream(
-            self.engine, self.faults, self._access, seed=seed, ack_delay=ack_delay
+            told=self._stream.told,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -206,6 +207,10 @@ class ExchangeServer:
         """Set how far every time the exchange shows or checks is ahead of the truth."""
         self._access.offset_ms = self.engine.offset_ms = int(seconds * 1000)
 
+    def clock_step(self, seconds: float) -> None:
+        """Move every time the exchange shows or checks, from where it is; back where < 0."""
+        self.clock_offset(self.engine.offset_ms / 1000 + seconds)
+
     def revoke_key(self) -> None:
         """Refuse every signed request from now on."""
         self._access.revoked = True
@@ -217,6 +222,18 @@ class ExchangeServer:
     def requests(self, route: str = "*") -> list[str]:
         """Routes of the requests so far, in order, that match a shell pattern."""
         return [name for name in self._http.requests if fnmatch.fnmatchcase(name, route)]
+
+    def reply(self, route: str) -> dict[str, Any]:
+        """The newest reply of a route as it was before faults changed it.
+
+        Raises:
+          KeyError: the route was never asked.
+        """
+        return self._http.reply(route)
+
+    def throttled(self, route: str = "*") -> list[str]:
+        """Those of the requests that were refused because too many came."""
+        return [name for name in self._http.throttled if fnmatch.fnmatchcase(name, route)]
 
     def stream_topics(self) -> list[str]:
         """Topics that the present streams are subscribed to."""
