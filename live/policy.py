@@ -170,6 +170,7 @@ def observer_for(
     *,
     leverage: float | None = None,
     maintenance_rate: float | None = None,
+    allocation: float | None = None,
     **flags: bool,
 ) -> Observer:
     """The observer that feeds a bundle what it was trained on.
@@ -177,6 +178,7 @@ def observer_for(
     Args:
       features: the feature functions where the bundle only names them; None = it names none.
       leverage, maintenance_rate: of the account; None = as in training.
+      allocation: what of the equity the symbol may use.
       flags: ``sparse``, ``replay``, ``base_features`` of `Observer`.
 
     Raises:
@@ -200,6 +202,7 @@ def observer_for(
         leverage=ours,
         maintenance_rate=float(maintenance_rate),
         lookback=int(bundle.details.get("feature_lookback", DEFAULT_LOOKBACK)),
+        allocation=allocation,
         **flags,
     )
     if observer.spec.feature_hash != bundle.feature_hash:
@@ -303,3 +306,7 @@ def named_object(name: str) -> Any:
         known: Sequence[str] = dir(importlib.import_module(module))
         hint = did_you_mean(path, known)
         raise ValueError(f"policy: {name!r}: {error}; {hint}".rstrip("; ") + ".") from error
+
+
+# Compiled, without memory and without waiting: these need no thread and may be tried out.
+QUICK = (BundlePolicy, BaselinePolicy)

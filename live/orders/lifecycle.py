@@ -17,6 +17,7 @@ from typing import assert_never
 
 from live.types import (
     Ambiguous,
+    Category,
     Certainty,
     Definitive,
     Fill,
@@ -184,6 +185,10 @@ def _answered(order: TrackedOrder, outcome: Definitive) -> TrackedOrder:
         case Certainty.ACCEPTED:
             return move(named, IntentState.ACKED)
         case Certainty.REJECTED:
+            if outcome.category is Category.DUPLICATE:
+                # An order with this id exists: whether it is this one, only the venue can say.
+                unsure = order.state is IntentState.INTENT
+                return move(named, IntentState.UNKNOWN) if unsure else order
             # A stream may have shown the order alive already; then the order is what counts.
             return move(named, IntentState.REJECTED) if order.state.unresolved else order
         case Certainty.NOT_SENT:

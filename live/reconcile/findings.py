@@ -134,6 +134,13 @@ class SettingsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingsUnread:
+    """A check of leverage and modes was due and could not be made."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CashMismatch:
     """Equity moved by more than fills, funding and the mark explain, quote units."""
 
@@ -163,6 +170,7 @@ Finding = (
     | MissingFills
     | TargetMissing
     | SettingsChanged
+    | SettingsUnread
     | CashMismatch
     | ForcedFill
 )

@@ -26,6 +26,7 @@ from live.reconcile.findings import (
     PositionMismatch,
     PositionUnknown,
     SettingsChanged,
+    SettingsUnread,
     StaleSnapshot,
     TargetMissing,
 )
@@ -189,6 +190,8 @@ def react(finding: Finding, policy: ForeignPolicy, confirmed: bool) -> tuple[Rea
             return (PlaceTarget(price),) if confirmed else (LookAgain(),)
         case SettingsChanged(wanted, found):
             return () if confirmed else (_reducing("settings", f"{found} instead of {wanted}"),)
+        case SettingsUnread():
+            return (Degrade("settings"),)
         case CashMismatch(expected, equity):
             if not confirmed:
                 return (FetchFills(), LookAgain())

@@ -8,7 +8,8 @@ prepares one.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import assert_never
 
@@ -39,6 +40,7 @@ class Breakers:
       initial: equity of the first start; 0 is refused. bankrupt_threshold: fraction of it; None =
         no test. peak, day_start, day: of the journal. last: the reading before. peak_ms: when the
         peak was raised.
+      rejections: in a row. rate_denied, invalid_actions: bars in a row, by symbol.
       tripped: codes that were told and not cleared since.
     """
 
@@ -51,9 +53,8 @@ class Breakers:
     last: EquityRead | None = None
     peak_ms: int = 0
     rejections: int = 0
-    rate_denied: int = 0
-    invalid_actions: int = 0
-    slow_writes: int = 0
+    rate_denied: Mapping[str, int] = field(default_factory=dict)
+    invalid_actions: Mapping[str, int] = field(default_factory=dict)
     tripped: frozenset[str] = frozenset()
 
     @classmethod
@@ -110,7 +111,7 @@ class Breakers:
           ValueError: that equity cannot be a baseline.
         """
         state = dataclasses.replace(
-            self, rejections=0, rate_denied=0, invalid_actions=0, slow_writes=0, tripped=frozenset()
+            self, rejections=0, rate_denied={}, invalid_actions={}, tripped=frozenset()
         )
         if equity is None:
             return state
@@ -145,7 +146,7 @@ def _update(
         case BarDecided():
             return _decided(state, reading, config)
         case JournalWrite():
-            return _journal(state, reading, config)
+            return state, _journal(reading, config)
         case ForcedEvent(cause, detail):
             return state, (_halt(cause.value, detail, flatten=True),)
         case UnknownOverdue(client_id):
@@ -189,27 +190,25 @@ def _answered(
 def _decided(
     state: Breakers, bar: BarDecided, config: RiskConfig
 ) -> tuple[Breakers, tuple[Trip, ...]]:
+    denied = state.rate_denied.get(bar.symbol, 0) + 1 if bar.rate_denied else 0
+    invalid = state.invalid_actions.get(bar.symbol, 0) + 1 if bar.invalid_action else 0
     state = dataclasses.replace(
         state,
-        rate_denied=state.rate_denied + 1 if bar.rate_denied else 0,
-        invalid_actions=state.invalid_actions + 1 if bar.invalid_action else 0,
+        rate_denied={**state.rate_denied, bar.symbol: denied},
+        invalid_actions={**state.invalid_actions, bar.symbol: invalid},
     )
-    denied = ("rate_denied", state.rate_denied, config.max_rate_denied_bars)
-    invalid = ("invalid_action", state.invalid_actions, config.max_invalid_actions)
+    rate, action = config.max_rate_denied_bars, config.max_invalid_actions
     return state, (
-        *_counted(*denied, "bars were over the order rate", config),
-        *_counted(*invalid, "actions were invalid", config),
+        *_counted("rate_denied", denied, rate, "bars were over the order rate", config),
+        *_counted("invalid_action", invalid, action, "actions were invalid", config),
     )
 
 
-def _journal(
-    state: Breakers, write: JournalWrite, config: RiskConfig
-) -> tuple[Breakers, tuple[Trip, ...]]:
+def _journal(write: JournalWrite, config: RiskConfig) -> tuple[Trip, ...]:
     if not write.written:
-        return state, (_reduce("journal", "a write failed"),)
-    slow = state.slow_writes + 1 if write.slow else 0
-    state = dataclasses.replace(state, slow_writes=slow)
-    return state, _counted("slow_journal", slow, config.max_slow_writes, "writes were slow", config)
+        return (_reduce("journal", "a write failed"),)
+    limit = config.max_slow_writes
+    return _counted("slow_journal", write.slow, limit, "writes were slow", config)
 
 
 def _transferred(state: Breakers, transfer: Transfer) -> Breakers:

@@ -28,7 +28,8 @@ class RiskContext:
       environment_proven: host, mode and account are what the configuration says.
       venue_time_ms: now. snapshot_age_ms: of position and prices. lateness_ms: since the end of
         the bar. entry_window_ms: how late an entry may be.
-      clock_uncertainty_ms, clock_limit_ms: of the venue's time.
+      clock_uncertainty_ms, clock_limit_ms: of the venue's time. clock_denial: why the clock's own
+        limits permit no entry; empty = they do.
       journal_writable, disk_ok: whether intents become durable.
       position, journal_quantity: as the venue reports it and as booked fills add up.
       last_close: of the newest execution bar. equity: that this symbol may use. account_equity,
@@ -51,6 +52,7 @@ class RiskContext:
     entry_window_ms: float | None = None
     clock_uncertainty_ms: float | None = None
     clock_limit_ms: float | None = 1000.0
+    clock_denial: str | None = ""
     journal_writable: bool | None = None
     disk_ok: bool | None = None
     instrument: Instrument | None = None

@@ -123,6 +123,9 @@ def _late(intent: Intent, context: RiskContext, config: RiskConfig) -> str | Non
 
 
 def _clock(intent: Intent, context: RiskContext, config: RiskConfig) -> str | None:
+    denial = known(context.clock_denial, "whether the clock is right")
+    if denial:
+        return denial
     uncertainty = known(context.clock_uncertainty_ms, "the uncertainty of the clock")
     if uncertainty <= known(context.clock_limit_ms, "its limit"):
         return None

@@ -126,7 +126,7 @@ def order_notional(intent: Intent, context: RiskContext, config: RiskConfig) -> 
 def position_notional(intent: Intent, context: RiskContext, config: RiskConfig) -> str | None:
     """The position that it would leave."""
     fixed = config.max_position_notional
-    return _compare(_after(intent, context), fixed, context.equity, context.leverage)
+    return _compare(_after(intent, context), fixed, context.account_equity, context.leverage)
 
 
 def gross_notional(intent: Intent, context: RiskContext, config: RiskConfig) -> str | None:

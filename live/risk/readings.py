@@ -50,18 +50,19 @@ class AuthFailed:
 
 @dataclass(frozen=True, slots=True)
 class BarDecided:
-    """One bar was decided; an action is invalid if it is no number or not in the table."""
+    """One bar of a symbol was decided; an action is invalid if it is not in the table."""
 
     rate_denied: bool
     invalid_action: bool
+    symbol: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class JournalWrite:
-    """A commit of the journal."""
+    """How the journal's commits go; ``slow`` counts the slow ones in a row."""
 
     written: bool
-    slow: bool
+    slow: int
 
 
 class Forced(enum.StrEnum):

@@ -227,7 +227,8 @@ class RiskConfig(Table):
     """The limits of a run; the defaults follow equity and leverage.
 
     Attributes:
-      max_order_notional, max_position_notional, max_gross_notional: quote units; None = 1.05 *
+      max_order_notional: quote units; None = 1.05 * leverage * what of the equity the symbol may
+        use. max_position_notional, max_gross_notional: of one symbol and of all; None = 1.05 *
         equity * leverage. price_collar: distance of the sizing price from mark and last close.
       snapshot_age_seconds: of what an order is sized on. orders_per_minute, orders_per_day: that
         increase risk. delisting_hours: before a delisting nothing is opened.

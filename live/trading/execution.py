@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from live import crash
 from live.clock import Clock, uncertainty_of
@@ -41,6 +42,7 @@ from live.types import (
     OrderReport,
     Outcome,
     Position,
+    Role,
     Unavailable,
     UnreadableError,
 )
@@ -50,8 +52,6 @@ crash.register("send", crash.SEND_POINTS)
 
 # Fills are read from before the intent: clocks differ a little.
 _FILL_MARGIN_MS = 5_000
-# A venue whose time is known worse than this may be showing an old list.
-_GOOD_CLOCK_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +60,15 @@ class SendTiming:
 
     Attributes:
       submit: of one send, seconds; longer than the SDK's own deadline. read: of one read, seconds.
+      entry_ttl: how old an entry may be when it leaves, seconds; None = any age.
+      good_clock_ms: a venue whose time is known worse than this may be showing an old list.
       follow, resolve: of accepted orders and of unknown ones.
     """
 
     submit: float = 10.0
     read: float = 5.0
+    entry_ttl: float | None = None
+    good_clock_ms: float = 1_000.0
     follow: FollowConfig = field(default_factory=FollowConfig)
     resolve: ResolveConfig = field(default_factory=ResolveConfig)
 
@@ -102,6 +106,11 @@ class Executor:
       cause_of: why a fill happened; what is not ours is kept apart and never booked.
       booked: called with every fill that is new to the journal, and its cause.
       alarm: called with the client id of an order that stays unknown.
+      heard: called with what the venue said to whatever was sent.
+
+    Attributes:
+      manual: trades of others, by trade id, until an adjustment takes them up.
+      sending: a request that changes the symbol is on its way. tick: of the symbol's prices.
     """
 
     def __init__(
@@ -115,31 +124,72 @@ class Executor:
         cause_of: Callable[[Fill], Cause] = lambda fill: Cause.ORDER,
         booked: Callable[[Fill, Cause], None] = lambda fill, cause: None,
         alarm: Callable[[str], None] = lambda client_id: None,
+        heard: Callable[[Outcome], None] = lambda outcome: None,
     ) -> None:
         self._venue, self._journal, self._clock = venue, journal, clock
         self._symbol, self._timing = symbol, timing
         self._cause_of, self._booked, self._alarm = cause_of, booked, alarm
-        # Trades of others, by trade id, until an adjustment takes them up.
+        self.heard = heard
         self.manual: dict[str, Fill] = {}
+        self.sending = False
+        self.tick = Decimal(0)
+        # Intents that are in the journal as sent and have not left yet.
+        self._marked: set[str] = set()
 
     async def send(self, intent: Intent) -> Sent:
         """One attempt, and what follows from its outcome; the intent is in the journal already."""
+        age = (self._clock.now_ms() - self._journal.intent(intent.client_id).created_ms) / 1000
+        ttl = self._timing.entry_ttl
+        if ttl is not None and intent.role is Role.ENTRY and age > ttl:
+            return self.drop(intent, f"it is {age:.3g} s old; an entry may be {ttl:g} s old")
         try:
-            self._journal.sent(intent.client_id)
+            if intent.client_id not in self._marked:
+                await self._journal.grouped(self._journal.sent, intent.client_id)
         except JournalError as error:
-            # The mark is not durable, so nothing may leave.
-            unsent = Definitive(Certainty.NOT_SENT, detail=str(error))
-            return Sent(self._journal.tracked(intent.client_id), unsent)
+            return self.drop(intent, str(error))  # the mark is not durable
+        finally:
+            self._marked.discard(intent.client_id)
         begun_ms = self._clock.now_ms()
         crash.point("send.before")
-        outcome = await self._attempt(intent)
+        self.sending = True
+        try:
+            outcome = await self._attempt(intent)
+        finally:
+            self.sending = False
         crash.point("send.after")
-        self._journal.resolve(intent.client_id, outcome)
+        await self._journal.grouped(self._journal.resolve, intent.client_id, outcome)
+        self.heard(outcome)
         accepted = isinstance(outcome, Definitive) and outcome.kind is Certainty.ACCEPTED
         if not accepted or intent.kind in (IntentKind.AMEND, IntentKind.STOP, IntentKind.TARGET):
             return Sent(self._journal.tracked(intent.client_id), outcome)
         position = await self._follow(intent.client_id, begun_ms)
         return Sent(self._journal.tracked(intent.client_id), outcome, position)
+
+    def mark(self, intents: tuple[Intent, ...]) -> None:
+        """The first of new intents leaves at once: that is durable together with the intent.
+
+        Raises:
+          JournalError: it is not, do not send.
+        """
+        if intents and intents[0].kind is not IntentKind.CANCEL:
+            self._journal.sent(intents[0].client_id)
+            self._marked.add(intents[0].client_id)
+
+    def add(self, bar_open_ms: int, intents: tuple[Intent, ...]) -> tuple[Intent, ...]:
+        """Record further intents of a bar and that the first of them leaves at once.
+
+        Raises:
+          DuplicateIntentError: the bar has its entry. JournalError: an entry is not durable.
+        """
+        given = self._journal.add_intents(self._symbol, bar_open_ms, intents)
+        self.mark(given)
+        return given
+
+    def drop(self, intent: Intent, why: str) -> Sent:
+        """An intent that is in the journal and will not be sent."""
+        unsent = Definitive(Certainty.NOT_SENT, detail=why)
+        self._journal.resolve(intent.client_id, unsent)
+        return Sent(self._journal.tracked(intent.client_id), unsent)
 
     async def cancel(self, client_id: str) -> Outcome:
         """Cancel one order of ours; one attempt."""
@@ -156,14 +206,19 @@ class Executor:
             self._journal.resolve(client_id, IntentState.UNKNOWN)
         since = self._journal.intent(client_id).created_ms
         search = Resolution.start(
-            order, self._venue.name, self._now(), self._timing.resolve, bracket=bracket
+            order,
+            self._venue.name,
+            self._now(),
+            self._timing.resolve,
+            bracket=bracket,
+            tick=self.tick,
         )
         while True:
             await self._clock.sleep(max(search.next_ms - self._now(), 0) / 1000)
             heard = await self._round(client_id, since)
             noted = search.note(heard)
             if isinstance(noted, Resolved):
-                self.book(noted.fills, "resolution")
+                await self._journal.grouped(self.book, noted.fills, "resolution")
                 if not noted.fills or noted.order.state.terminal:
                     self._journal.resolve(client_id, noted.order.state)
                 if isinstance(heard.answer, Found):
@@ -200,7 +255,8 @@ class Executor:
                 fills = tuple(await self._venue.fills(self._symbol, since_ms))
         except (TimeoutError, UnreadableError):
             return None
-        self.book(fills, "read")
+        if fills:
+            await self._journal.grouped(self.book, fills, "read")
         return fills
 
     # The pieces.
@@ -248,7 +304,7 @@ class Executor:
         except (TimeoutError, UnreadableError) as error:
             return Unavailable(str(error) or "no answer in time")
         if isinstance(answer, Found):
-            self._journal.resolve(client_id, answer.report)
+            await self._journal.grouped(self._journal.resolve, client_id, answer.report)
         return answer
 
     async def _round(self, client_id: str, since_ms: int) -> Round:
@@ -268,7 +324,7 @@ class Executor:
             orders,
             fills,
             position,
-            clock_good=uncertainty_of(self._clock) <= _GOOD_CLOCK_MS,
+            clock_good=uncertainty_of(self._clock) <= self._timing.good_clock_ms,
         )
 
     def _now(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +59,9 @@ async def glance(
     """
     try:
         async with asyncio.timeout(timing.snapshot):
-            position, balance = await _position_and_balance(venue, instrument.symbol)
-            quote = await venue.quote(instrument.symbol)
-            orders = await venue.orders(instrument.symbol)
+            (position, balance), quote, orders = await _together(
+                *_account_reads(venue, instrument.symbol)
+            )
     except TimeoutError:
         raise UnreadableError(f"account: not read within {timing.snapshot:g} s.") from None
     return Snapshot(
@@ -87,19 +88,11 @@ async def _take(
     symbol = instrument.symbol
     names = [frame.name for frame in observer.frames]
     decision_ms = bar_open_ms + duration_ms(observer.spec.execute_on)
-    reads: list[Any] = [
-        _position_and_balance(venue, symbol),
-        venue.quote(symbol),
-        venue.orders(symbol),
-    ]
     waits = timing.late_waits
-    reads += [_closed(venue, observer, symbol, one, decision_ms, clock, waits) for one in names]
-    tasks = [asyncio.ensure_future(read) for read in reads]
-    try:
-        (position, balance), quote, orders, *bars = await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+    (position, balance), quote, orders, *bars = await _together(
+        *_account_reads(venue, symbol),
+        *(_closed(venue, observer, symbol, one, decision_ms, clock, waits) for one in names),
+    )
     return Snapshot(
         bar_open_ms=bar_open_ms,
         venue_time_ms=clock.now_ms(),
@@ -112,6 +105,20 @@ async def _take(
         orders=orders,
         market_status=instrument.status,
     )
+
+
+def _account_reads(venue: Venue, symbol: str) -> tuple[Coroutine[Any, Any, Any], ...]:
+    return _position_and_balance(venue, symbol), venue.quote(symbol), venue.orders(symbol)
+
+
+async def _together(*reads: Coroutine[Any, Any, Any]) -> list[Any]:
+    """All at once; the first that fails ends the others."""
+    tasks = [asyncio.ensure_future(read) for read in reads]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _closed(
@@ -137,13 +144,11 @@ async def _closed(
 
 async def _position_and_balance(venue: Venue, symbol: str) -> tuple[Position, Balance]:
     """Both of one instant, as far as the venue tells."""
-    position = await readable_position(venue, symbol)
-    balance = await venue.balance()
+    position, balance = await _together(readable_position(venue, symbol), venue.balance())
     if isinstance(position, Held):
         apart = abs(position.venue_time_ms - balance.venue_time_ms)
         if apart > _PAIR_MS:
-            position = await readable_position(venue, symbol)
-            balance = await venue.balance()
+            position, balance = await _together(readable_position(venue, symbol), venue.balance())
     return position, balance
 
 

@@ -167,8 +167,8 @@ class _Script:
 
 async def live(life: Life) -> int:
     """Run a daemon as `live.runner` does, with the clock of the exchange."""
-    from live import runner
     from live.journal import Journal
+    from live.trading.assembly import daemon_of, set_up
     from live.types import IntentKind
     from live.venues.bybit import BybitVenue
 
@@ -188,26 +188,21 @@ async def live(life: Life) -> int:
     await venue.connect()
     begun_ms = clock.now_ms()
     tell(begun_ms=begun_ms)
-    instrument = await venue.instrument("BTCUSDT")
-    await venue.configure(
-        instrument.symbol,
-        Decimal(str(config.env.leverage)),
-        config.env.margin_mode,
-        config.env.position_mode,
-    )
+    listed = {name: await set_up(venue, config.env_of(name)) for name in config.symbols}
     journal = Journal.open(
         Path(life.folder) / "account.db",
         account_id=(await venue.account()).account_id,
         strategy_id="crash",
         now_ms=clock.now_ms,
     )
-    symbol = instrument.symbol
-    daemon = runner.daemon_of(config, venue, instrument, journal, clock)
-    daemon.policy = _Script(life, lambda: journal.position(symbol))
+    daemon = daemon_of(config, venue, listed, journal, clock)
+    (loop,) = daemon.symbols
+    symbol = loop.symbol
+    loop.policy = _Script(life, lambda: journal.position(symbol))
     journal.start_run(
         mode="demo", venue=venue.name, symbols=[symbol], config_sha256="0", version="0"
     )
-    start = daemon._start
+    start = daemon.start
 
     async def started() -> None:
         await start()
@@ -219,21 +214,21 @@ async def live(life: Life) -> int:
             ready_stop=getattr(position, "stop_price", None),
             ready_unresolved=[row.client_id for row in journal.unresolved(symbol)],
             ready_state=daemon.desk.state,
-            ready_planner=dataclasses.asdict(daemon.trader.state),
+            ready_planner=dataclasses.asdict(loop.trader.state),
         )
 
-    daemon._start = started  # type: ignore[method-assign]
+    daemon.start = started  # type: ignore[method-assign]
     code = await daemon.run()
     tell(
         code=code,
         state=daemon.desk.state,
         reasons=list(daemon.desk.standing.reasons),
-        steps=daemon.progress.steps,
+        steps=loop.progress.steps,
         decisions=[
             {key: row[key] for key in ("bar_open_ms", "decision", "refused", "reason")}
-            for row in reversed(daemon.progress.decisions)
+            for row in reversed(loop.progress.decisions)
         ],
-        held_bars=daemon.trader.state.held_bars,
+        held_bars=loop.trader.state.held_bars,
         position=journal.position(symbol),
         trades=[one.trade_id for one in journal.fills(symbol)],
         sent=[
@@ -294,9 +289,10 @@ def _warm() -> None:
     import jax
 
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    from live import runner
     from live.exchange.opening import default_instrument
     from live.journal import Journal
+    from live.trading.assembly import Listed, daemon_of
+    from live.types import Configured
     from live.venues import bybit, bybit_client  # noqa: F401
 
     instrument = dataclasses.replace(default_instrument(), maintenance_rate=Decimal("0.004"))
@@ -304,7 +300,11 @@ def _warm() -> None:
     for environment in ENVIRONMENTS:
         venue: Any = SimpleNamespace(capabilities=bybit.BybitVenue.capabilities)
         config = configuration(environment, 1)
-        runner.daemon_of(config, venue, instrument, journal, VirtualClock()).trader.warm_up()
+        env = config.env
+        settings = Configured(Decimal(str(env.leverage)), env.margin_mode, env.position_mode)
+        listed = {"BTCUSDT": Listed(instrument, settings)}
+        daemon = daemon_of(config, venue, listed, journal, VirtualClock())
+        daemon.symbols[0].trader.warm_up()
 
 
 def _wait(process: int) -> int:

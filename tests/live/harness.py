@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -13,13 +13,15 @@ import pandas as pd
 
 from jaxtrade.market import synthetic
 from live import config as configs
-from live import runner
+from live.clock import newest_closed_bar, next_boundary
 from live.exchange.opening import default_instrument
 from live.exchange.server import ExchangeServer
 from live.journal import Journal
 from live.policy import CallablePolicy
+from live.trading.assembly import daemon_of, set_up
 from live.trading.daemon import Daemon
 from live.trading.desk import Desk
+from live.trading.symbol import SymbolLoop
 from live.trading.trader import SymbolTrader
 from live.types import Instrument, Snapshot
 from live.venues.bybit import BybitVenue
@@ -48,11 +50,14 @@ HALF_SPREAD = Decimal("0.0001")
 class ServerClock:
     """The exchange's time; to wait is to let it pass."""
 
-    disturbances = 0
     uncertainty_ms = 1.0
 
     def __init__(self, server: ExchangeServer) -> None:
         self._server = server
+        self.disturbances = 0
+
+    def disturb(self) -> None:
+        self.disturbances += 1
 
     def now_ms(self) -> int:
         return self._server.clock.now_ms()
@@ -87,6 +92,18 @@ def minutes(rows: int, seed: int = 3, volatility: float = 0.001) -> pd.DataFrame
         high=frame[["high"]].assign(o=opening).max(axis=1),
         low=frame[["low"]].assign(o=opening).min(axis=1),
     )
+
+
+def instruments(count: int) -> list[Instrument]:
+    """Bitcoin, and others that differ by their name only."""
+    first = default_instrument()
+    bases = [first.base, *(f"S{number:03}" for number in range(1, count))]
+    return [
+        dataclasses.replace(
+            first, symbol=f"{base}/USDT:USDT", venue_symbol=f"{base}USDT", base=base
+        )
+        for base in bases
+    ]
 
 
 def fine() -> Instrument:
@@ -131,6 +148,11 @@ class Rig:
         self.server, self.daemon, self.clock = server, daemon, clock
 
     @property
+    def loop(self) -> SymbolLoop:
+        """The first symbol: its bars and looks."""
+        return self.daemon.symbols[0]
+
+    @property
     def journal(self) -> Journal:
         """The journal, in memory unless the test gave one."""
         return self.daemon.journal
@@ -143,7 +165,7 @@ class Rig:
     @property
     def trader(self) -> SymbolTrader:
         """The life of the symbol."""
-        return self.daemon.trader
+        return self.loop.trader
 
     async def bar(self, action: int, meanwhile: Callable[[], None] = lambda: None) -> Any:
         """Let the next bar close and decide it; ``meanwhile`` happens between look and order.
@@ -155,19 +177,30 @@ class Rig:
             meanwhile()
             return action
 
-        self.daemon.policy = CallablePolicy(policy)
+        self.loop.policy = CallablePolicy(policy)
+        bar_ms = self.trader.bar_ms
+        now = self.clock.now_ms()
+        self.server.advance(next_boundary(now, bar_ms) - now)
+        await self.loop.bar(newest_closed_bar(self.clock.now_ms(), bar_ms))
+        return self.loop.progress.last
+
+    async def bars(self, actions: Sequence[int]) -> list[Any]:
+        """Let the next bar close and decide it in every symbol at once, one action each."""
+        for loop, action in zip(self.daemon.symbols, actions, strict=True):
+            loop.policy = CallablePolicy(lambda observation, info, action=action: action)
         bar_ms = self.trader.bar_ms
         self.server.advance_to((self.clock.now_ms() // bar_ms + 1) * bar_ms)
-        await self.daemon._bar(self.clock.now_ms() - bar_ms)
-        return self.daemon.progress.last
+        bar = self.clock.now_ms() - bar_ms
+        await asyncio.gather(*(loop.bar(bar) for loop in self.daemon.symbols))
+        return [loop.progress.last for loop in self.daemon.symbols]
 
     async def reconcile(self) -> Snapshot | None:
         """One look at everything, as between bars."""
-        return await self.daemon.reconcile()
+        return await self.loop.reconcile()
 
     async def settle(self) -> None:
         """Wait until every doubtful order is known."""
-        searches = list(self.trader._searches.values())
+        searches = list(self.trader.unknowns.searches.values())
         await asyncio.wait_for(asyncio.gather(*searches), 20)
         await self.reconcile()
 
@@ -190,37 +223,48 @@ def trading(
     *,
     settings: Mapping[str, Any] | None = None,
     journal: Callable[[str, Callable[[], int]], Journal] | None = None,
+    symbols: int = 1,
+    clock: Callable[[ExchangeServer], Any] = ServerClock,
     **options: Any,
 ) -> None:
     """Run a test with a daemon that has started at a fresh exchange.
 
     Args:
       settings: over `SETTINGS`. journal: (account id, now in ms) -> an open one; None = in memory.
+      symbols: how many are listed and traded.
+      clock: what the daemon lives by; the adapter keeps one of its own.
       options: of `exchange`.
     """
 
     async def run() -> None:
-        server = exchange(minutes(HISTORY + 60), HISTORY, **options)
-        clock = ServerClock(server)
+        traded = instruments(symbols)
+        names = [one.venue_symbol for one in traded]
+        frames = {name: minutes(HISTORY + 60, seed) for seed, name in enumerate(names, 3)}
+        server = exchange(frames, HISTORY, **{"instruments": traded, **options})
+        time_of = clock(server)
         async with server.running() as url:
             venue = venue_of(server)
             await venue.connect()
-            config = configs.load(None, {**SETTINGS, "venue.base_url": url, **(settings or {})}, {})
-            instrument = await runner.set_up(venue, config.env)
+            given = {**SETTINGS, "venue.base_url": url, **(settings or {})}
+            if symbols > 1:
+                given["runner.symbols"] = names
+            config = configs.load(None, given, {})
+            listed = {name: await set_up(venue, config.env_of(name)) for name in config.symbols}
             account = await venue.account()
             kept = (
                 Journal.open(
-                    None, account_id=account.account_id, strategy_id="t", now_ms=clock.now_ms
+                    None, account_id=account.account_id, strategy_id="t", now_ms=time_of.now_ms
                 )
                 if journal is None
-                else journal(account.account_id, clock.now_ms)
+                else journal(account.account_id, time_of.now_ms)
             )
-            daemon = runner.daemon_of(config, venue, instrument, kept, clock)
-            await daemon._start()
+            daemon = daemon_of(config, venue, listed, kept, time_of)
+            await daemon.start()
             try:
-                await test(Rig(server, daemon, clock))
+                await test(Rig(server, daemon, time_of))
             finally:
-                await daemon.trader.close()
+                for one in daemon.symbols:
+                    await one.trader.close()
                 await venue.close()
 
     asyncio.run(run())

@@ -11,6 +11,7 @@ from decimal import Decimal
 import pytest
 
 from live.risk import TradingState
+from live.trading.desk import Desk
 from live.types import Flat
 from tests.live.harness import BTC, FLAT, LONG, SHORT, Rig, trading
 
@@ -199,16 +200,7 @@ def test_a_restart_does_not_forget_how_many_orders_were_sent() -> None:
     async def test(rig: Rig) -> None:
         await rig.bar(LONG)
         trader = rig.trader
-        again = type(trader)(
-            rig.daemon.venue,
-            rig.journal,
-            rig.clock,
-            trader.instrument,
-            trader.observer,
-            trader.config,
-            standing=lambda: rig.desk.standing,
-            latch=rig.desk.latch,
-        )
-        assert again._rate.of_day == trader._rate.of_day == 1
+        again = Desk(rig.journal, trader.config.risk, (trader.symbol,), rig.clock)
+        assert again.rate.of_day == rig.desk.rate.of_day == 1
 
     trading(test)

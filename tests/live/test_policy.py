@@ -188,6 +188,23 @@ def test_the_observer_of_a_bundle_shows_its_features(bundle: Bundle) -> None:
     assert observer_for(declared).lookback == 3
 
 
+def steep(bars: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"feature_steep": bars["close"] / bars["close"].shift(2) - 1}).dropna()
+
+
+def test_a_declared_lookback_travels_with_the_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steep, "feature_lookback", 2, raising=False)
+    env = environment(features=steep)
+    bundle = Bundle.of(env, lambda seen: seen["account_state"][:, :4], {})
+    assert bundle.details == {"feature_lookback": 2}
+    assert observer_for(bundle, steep).lookback == 2
+    # One that is too small is found out before anything is traded.
+    monkeypatch.setattr(steep, "feature_lookback", 1, raising=False)
+    short = Bundle.of(environment(features=steep), lambda seen: seen["account_state"][:, :4], {})
+    with pytest.raises(ValueError, match="more than 1 rows before the window"):
+        observer_for(short, steep)
+
+
 def test_named_features_must_be_given_and_be_the_same() -> None:
     env = environment(features=spread, margin_call_threshold=0.3)
     bundle = Bundle.of(env, lambda seen: seen["account_state"][:, :4], {})

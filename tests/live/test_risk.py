@@ -278,6 +278,7 @@ NEAR = 1_000_000 + 24 * 3_600_000
         ("collar", intent(price=D(94)), {}),
         ("order_notional", ENTRY, {"equity": D(238)}),
         ("position_notional", intent(quantity=D(12)), {"position": held(D(10))}),
+        ("position_notional", ENTRY, {"account_equity": D(238)}),
         ("gross_notional", ENTRY, {"other_notional": D(1601)}),
         ("gross_notional", ENTRY, {"other_notional": D(-1)}),
         ("leverage", intent(quantity=D("20.5")), {}),
@@ -520,7 +521,6 @@ def summary(trips):
 
 BAD, INVALID = BarDecided(True, False), BarDecided(False, True)
 FINE = BarDecided(False, False)
-SLOW, QUICK_WRITE = JournalWrite(True, True), JournalWrite(True, False)
 HALT, REDUCES = "HALTED", "REDUCING"
 
 
@@ -556,9 +556,15 @@ HALT, REDUCES = "HALTED", "REDUCING"
         ([BAD, BAD, FINE, BAD, BAD], []),
         ([INVALID] * 3, [("invalid_action", REDUCES, False)]),
         ([INVALID, INVALID, FINE, INVALID], []),
-        ([JournalWrite(False, False)], [("journal", REDUCES, False)]),
-        ([SLOW] * 3, [("slow_journal", REDUCES, False)]),
-        ([SLOW, SLOW, QUICK_WRITE, SLOW], []),
+        ([JournalWrite(False, 0)], [("journal", REDUCES, False)]),
+        ([JournalWrite(True, slow) for slow in (1, 2, 3)], [("slow_journal", REDUCES, False)]),
+        ([JournalWrite(True, slow) for slow in (1, 2, 0, 2)], []),
+        # What counts in a row is counted of each symbol.
+        ([BAD, dataclasses.replace(BAD, symbol="other"), BAD], []),
+        (
+            [INVALID, dataclasses.replace(FINE, symbol="other"), INVALID, INVALID],
+            [("invalid_action", REDUCES, False)],
+        ),
         (
             [UnknownOverdue("a")] * 2 + [UnknownOverdue("b")],
             [

@@ -41,7 +41,8 @@ from live.replay import backtest, parity
 from live.replay.account import SimulatedAccount, unfiltered
 from live.replay.money import ReplayTerms
 from live.secrets import Secret, Tokens
-from live.trading.daemon import Daemon
+from live.trading.acts import View
+from live.trading.deciding import decide
 from live.types import (
     Bars,
     Bracket,
@@ -279,15 +280,12 @@ def test_a_policy_that_fails_is_a_hold(tmp_path: Path) -> None:
         raise KeyError("weights")
 
     journal = Journal.open(None, account_id="a", strategy_id="s", now_ms=lambda: 0)
-    daemon = Daemon.__new__(Daemon)
-    daemon.policy, daemon.journal, daemon._wall = broken, journal, time.monotonic  # type: ignore[assignment]
-    daemon.config = runner.DaemonConfig()
-    daemon.trader = type("T", (), {"symbol": SYMBOL})()  # type: ignore[assignment]
-    snapshot = type("S", (), {"bar_open_ms": 0, "venue_time_ms": 60_000})()
-    view = type("V", (), {"snapshot": snapshot, "bars_passed": 1, "observation": {}})()
-    action, _, fallback = asyncio.run(daemon._decide(view))  # type: ignore[arg-type]
-    assert action is None
-    assert fallback
+    instrument = type("I", (), {"symbol": SYMBOL})()
+    facts = {"bar_open_ms": 0, "venue_time_ms": 60_000, "instrument": instrument}
+    view = View(type("S", (), facts)(), {}, 1)  # type: ignore[arg-type]
+    decided = asyncio.run(decide(broken, view, journal, deadline=9.0, wall=time.monotonic))  # type: ignore[arg-type]
+    assert decided.action is None
+    assert decided.fallback
     assert "weights" in journal.history(kind="policy")[0].body["detail"]
     journal.close()
 
