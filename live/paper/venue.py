@@ -40,7 +40,7 @@ from live.types import (
     Quote,
     UnreadableError,
 )
-from live.venue import Capabilities, EventKind, Venue, VenueEvent
+from live.venue import Capabilities, EventKind, Usage, Venue, VenueEvent, usage_of
 
 _log = logging.getLogger("live.paper")
 
@@ -81,6 +81,7 @@ class PaperVenue:
         self._account: SimulatedAccount | None = None
         self._instrument: Instrument | None = None
         self._path: Path | None = None
+        self._settings: dict[str, Configured] = {}
         self._mark = 0.0
         self._passed_ms: int | None = None
         self._queue: asyncio.Queue[VenueEvent | None] = asyncio.Queue()
@@ -95,6 +96,10 @@ class PaperVenue:
         """Release the market data."""
         self._queue.put_nowait(None)
         await self._market.close()
+
+    def usage(self) -> Usage:
+        """That of the market."""
+        return usage_of(self._market)
 
     async def server_time(self) -> int:
         """That of the market."""
@@ -115,6 +120,10 @@ class PaperVenue:
                 self._passed_ms = paper_store.load(self._path, self._account)
         return self._instrument
 
+    async def listing(self, symbol: str) -> Instrument:
+        """As the market lists it."""
+        return await self._market.listing(symbol)
+
     async def account(self) -> AccountInfo:
         """An account that may trade."""
         return AccountInfo("paper", frozenset({"trade"}), MarginMode.ISOLATED, PositionMode.ONE_WAY)
@@ -129,8 +138,19 @@ class PaperVenue:
         account_wide: bool = False,
     ) -> Configured:
         """What the account was made with; it changes nothing."""
-        del symbol, account_wide
-        return Configured(leverage, margin_mode, position_mode)
+        del account_wide
+        self._settings[symbol] = Configured(leverage, margin_mode, position_mode)
+        return self._settings[symbol]
+
+    async def settings(self, symbol: str) -> Configured:
+        """What the account was made with.
+
+        Raises:
+          UnreadableError: nobody has said.
+        """
+        if symbol not in self._settings:
+            raise UnreadableError("paper: was not configured yet; call configure() first.")
+        return self._settings[symbol]
 
     async def closed_bars(self, symbol: str, frame: str, count: int) -> Bars:
         """Those of the market."""
@@ -168,10 +188,13 @@ class PaperVenue:
             _log.warning("[PAPER] refused %s %s: %s", intent.side, intent.quantity, outcome)
         return outcome
 
-    async def cancel(self, symbol: str, client_id: str) -> Outcome:
+    async def cancel(
+        self, symbol: str, client_id: str = "", *, venue_order_id: str = ""
+    ) -> Outcome:
         """Cancel a stop or a target."""
         del symbol
-        outcome = self._simulated.cancel(client_id, self._clock.now_ms())
+        now_ms = self._clock.now_ms()
+        outcome = self._simulated.cancel(client_id, now_ms, venue_order_id=venue_order_id)
         self._keep()
         return outcome
 

@@ -314,12 +314,13 @@ class SimulatedAccount:
                 self._book.set_leg(role, held, float(price), now_ms, client_id)
         return Definitive(Certainty.ACCEPTED, venue_order_id=self._book.next_id("p"))
 
-    def cancel(self, client_id: str, now_ms: int) -> Outcome:
-        """End a stop or a target by its id; everything else is filled already."""
-        for role, name in self._book.legs.items():
-            if name == client_id:
-                return self._protect({role: None}, now_ms)
-        return _refused(Category.NOT_FOUND, f"no open order has the id {client_id}")
+    def cancel(self, client_id: str, now_ms: int, *, venue_order_id: str = "") -> Outcome:
+        """End a stop or a target by either id; everything else is filled already."""
+        wanted = client_id or venue_order_id
+        for leg in self._book.open_orders:
+            if leg.role is not None and wanted in (leg.client_id, leg.venue_order_id):
+                return self._protect({leg.role: None}, now_ms)
+        return _refused(Category.NOT_FOUND, f"no open order has the id {wanted}")
 
     def _align_legs(self, entry: str, now_ms: int) -> None:
         """Bring the leg orders in line with the account after the trade of order ``entry``."""

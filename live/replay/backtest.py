@@ -18,7 +18,7 @@ import numpy as np
 from jaxtrade.bundle import Bundle
 from jaxtrade.core import exits
 from jaxtrade.market import frame as market_frame
-from live.config import LiveConfig
+from live.config import ConfigError, LiveConfig
 from live.journal import Journal
 from live.observation.bars import when
 from live.policy import Policy
@@ -27,9 +27,11 @@ from live.replay.account import unfiltered
 from live.replay.data import ReplayData
 from live.replay.money import ReplayTerms, Standing
 from live.replay.parity import first_difference, refuse_incomparable, threshold_of
-from live.runner import PAPER_CASH, decision_of, policy_of
+from live.runner import PAPER_CASH
 from live.trading.desk import Desk
-from live.trading.trader import SymbolTrader, TraderConfig
+from live.trading.policies import decision_of, policy_of
+from live.trading.terms import TraderConfig
+from live.trading.trader import SymbolTrader
 from live.types import FillKind, UnreadableError
 
 _EXITS = {exits.STOP: "stop", exits.TARGET: "target", exits.LIQUIDATION: "liquidation"}
@@ -60,6 +62,8 @@ def replay(
       ConfigError: no policy, or parity is asked for with settings that the environment lacks.
       ValueError: the data is wrong, or the policy does not fit.
     """
+    if len(config.symbols) > 1:
+        raise ConfigError(["[runner] symbols: a replay trades one symbol; name one"])
     if check_parity:
         refuse_incomparable(config, enforce_risk)
     return asyncio.run(_replayed(config, market_frame.load(data), check_parity, enforce_risk))
@@ -85,7 +89,13 @@ async def _replayed(
         None, account_id="replay", strategy_id="replay", now_ms=venue.clock.now_ms
     )
     try:
-        desk = Desk(journal, config.risk, bankrupt_threshold=threshold_of(config))
+        desk = Desk(
+            journal,
+            config.risk,
+            (instrument.symbol,),
+            venue.clock,
+            bankrupt_threshold=threshold_of(config),
+        )
         trader = SymbolTrader(
             venue,
             journal,
@@ -93,8 +103,7 @@ async def _replayed(
             instrument,
             observer,
             TraderConfig(decision=decision, risk=config.risk, enforce_risk=enforce_risk),
-            standing=lambda: desk.standing,
-            latch=desk.latch,
+            desk,
         )
         course = await _drive(config, venue, trader, desk, policy)
         report = {"policy": policy.name, **await _report(course, venue, journal)}
@@ -191,16 +200,12 @@ async def _bar(
         course.unreadable += 1
         return None
     desk.read(view.snapshot)
-    if trader.config.enforce_risk and desk.flatten_reason is not None:
-        if await trader.flatten(f"breaker: {desk.flatten_reason}"):
-            desk.flatten_reason = None
+    asked = desk.flatten_reason(trader.symbol)
+    if trader.config.enforce_risk and asked is not None:
+        if await trader.flatten(f"breaker: {asked}"):
+            desk.flattened(trader.symbol)
         return None
-    info = {
-        "bar_open_ms": view.snapshot.bar_open_ms,
-        "venue_time_ms": view.snapshot.venue_time_ms,
-        "missed_bars": view.bars_passed - 1,
-    }
-    action = policy(view.observation, info)
+    action = policy(view.observation, view.info)
     acted = await trader.act(view, action)
     course.decisions[str(acted.decision)] += 1
     return action

@@ -31,6 +31,8 @@ def refuse_incomparable(config: LiveConfig, enforce_risk: bool) -> None:
         for name in ("equity_buffer", "rebalance_tolerance", "min_trade_quote", "allocation")
         if getattr(env, name) != usual[name].default
     ]
+    if isinstance(env, BracketEnvConfig) and env.kelly is not None:
+        problems.append("[env] kelly: environments size alike whatever was won and lost; remove it")
     if env.shorts == env.spot:
         problems.append("[env] include_short_positions: environments short with any leverage")
     if enforce_risk:

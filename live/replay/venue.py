@@ -234,6 +234,10 @@ class ReplayVenue:
             raise ValueError(f"symbol {symbol}: is not listed; the replay has {listed.symbol}.")
         return listed
 
+    async def listing(self, symbol: str) -> Instrument:
+        """The one instrument; it always trades."""
+        return await self.instrument(symbol)
+
     async def account(self) -> AccountInfo:
         """An account that may trade in isolated margin."""
         return AccountInfo(
@@ -258,8 +262,7 @@ class ReplayVenue:
           ValueError: they differ, or the symbol is another.
         """
         del account_wide
-        await self.instrument(symbol)
-        actual = Configured(exact(self.terms.leverage), MarginMode.ISOLATED, PositionMode.ONE_WAY)
+        actual = await self.settings(symbol)
         asked = Configured(leverage, margin_mode, position_mode)
         if (float(leverage), margin_mode, position_mode) != (
             self.terms.leverage,
@@ -268,6 +271,11 @@ class ReplayVenue:
         ):
             raise ValueError(f"replay: runs with {actual}, asked for {asked}; make it with those.")
         return actual
+
+    async def settings(self, symbol: str) -> Configured:
+        """Those that the replay was made with."""
+        await self.instrument(symbol)
+        return Configured(exact(self.terms.leverage), MarginMode.ISOLATED, PositionMode.ONE_WAY)
 
     async def closed_bars(self, symbol: str, frame: str, count: int) -> Bars:
         """The newest ``count`` bars that have ended at the venue's instant."""
@@ -298,10 +306,12 @@ class ReplayVenue:
         """Carry out one intent; a market order is filled or refused when this returns."""
         return self._account.submit(intent, self._base, self._price(intent.side), self.decision_ms)
 
-    async def cancel(self, symbol: str, client_id: str) -> Outcome:
+    async def cancel(
+        self, symbol: str, client_id: str = "", *, venue_order_id: str = ""
+    ) -> Outcome:
         """Cancel a stop or a target."""
         await self.instrument(symbol)
-        return self._account.cancel(client_id, self.decision_ms)
+        return self._account.cancel(client_id, self.decision_ms, venue_order_id=venue_order_id)
 
     async def amend_protection(self, symbol: str, bracket: Bracket) -> Outcome:
         """Set, move or (None) remove stop and target of the position."""

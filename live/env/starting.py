@@ -1,0 +1,100 @@
+"""How an environment comes to a connected venue and a symbol that is ready to be traded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from live.clock import Clock, SystemClock, synchronise
+from live.config.environments import ExchangeEnvConfig
+from live.env import credentials
+from live.env.running import Running
+from live.journal import Journal
+from live.observation.bars import duration_ms
+from live.risk import RiskConfig
+from live.secrets import Secret
+from live.timing import OffsetEstimator
+from live.trading.assembly import set_up
+from live.trading.desk import Desk
+from live.trading.policies import decision_of, observer_of
+from live.trading.terms import TraderConfig
+from live.trading.trader import SymbolTrader
+from live.venue import Venue
+from live.venues.split import SplitVenue
+
+# An entry may be this part of a bar late, and never later than this, seconds.
+_ENTRY_PART, _ENTRY_SECONDS = 0.25, 30.0
+
+
+async def connected(
+    config: ExchangeEnvConfig,
+    keys: Mapping[str, str | Secret | None],
+    exchange: Callable[[Mapping[str, Secret], Clock], Venue],
+    *,
+    observer: Venue | None,
+    trader: Venue | None,
+    clock: Clock | None,
+) -> tuple[Venue, Clock]:
+    """The venue to trade on, connected, and the clock that has its time.
+
+    Args:
+      keys: as given. exchange: makes the venue of the configuration, where no trader is given.
+
+    Raises:
+      ConfigError: keys are missing, or real money is not confirmed.
+    """
+    estimator = OffsetEstimator()
+    now = clock or getattr(trader, "clock", None) or SystemClock(estimator)
+    secrets: dict[str, Secret] = {}
+    if trader is None:
+        secrets = credentials.keys_of(config, keys)
+        trader = exchange(secrets, now)
+    venue = trader if observer is None or observer is trader else SplitVenue(observer, trader)
+    await venue.connect()
+    if isinstance(now, SystemClock) and now is not clock:
+        await synchronise(now, estimator, venue.server_time)
+    if secrets:
+        credentials.confirm(config, (await venue.account()).account_id, secrets)
+    return venue, now
+
+
+async def running_of(
+    config: Any,
+    venue: Venue,
+    clock: Clock,
+    *,
+    features: Any,
+    journal: Journal | None,
+    risk: RiskConfig,
+    enforce_risk: bool | None,
+    bar_delay: float,
+) -> Running:
+    """The account and the symbol of a connected venue, set up and read back.
+
+    Args:
+      config: of the environment's venue. The others: see `live.env.ExchangeTradingEnv`.
+
+    Raises:
+      ValueError: the symbol does not trade, or settings that were read back differ.
+    """
+    instrument = (await set_up(venue, config)).instrument
+    account = await venue.account()
+    if journal is None:
+        journal = Journal.open(
+            None, account_id=account.account_id, strategy_id="env", now_ms=clock.now_ms
+        )
+    decision = decision_of(config, instrument)
+    replay = hasattr(venue, "advance")
+    observer = observer_of(config, decision, features=features, replay=replay)
+    threshold = config.bankrupt_threshold if config.done_on_bankruptcy else None
+    desk = Desk(journal, risk, (instrument.symbol,), clock, bankrupt_threshold=threshold)
+    bar_seconds = duration_ms(config.execution_frame) / 1000
+    terms = TraderConfig(
+        decision=decision,
+        risk=risk,
+        enforce_risk=not replay if enforce_risk is None else enforce_risk,
+        entry_window=min(_ENTRY_PART * bar_seconds, _ENTRY_SECONDS),
+        disaster_stop=None if replay else getattr(config, "disaster_stop_fraction", None),
+    )
+    trader = SymbolTrader(venue, journal, clock, instrument, observer, terms, desk)
+    return Running(config, venue, clock, journal, desk, trader, replay=replay, bar_delay=bar_delay)
