@@ -7,27 +7,24 @@ every daemon of the folder obeys it at once or at its next start.
 from __future__ import annotations
 
 import dataclasses
-import errno
-import fcntl
-import http.client
-import json
-import os
-import ssl
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from live.config import load_tables
-from live.config.tables import JournalConfig, RunnerConfig, ServerConfig
 from live.journal import Journal
-from live.journal.checking import lock_path
+from live.journal.checking import checked, lock_path
+from live.journal.failures import JournalDamagedError
+from live.journal.locking import Lock
+from live.journal.opening import restore
 from live.journal.reading import JournalReader
 from live.operations import mailbox
+from live.operations.place import Place, ask_page
 from live.risk import TradingState
-from live.secrets import Tokens
 
-_HTTP_SECONDS = 20.0
+__all__ = ["NoDaemonError", "Place", "give", "restored", "status"]
+
 _ANSWER_SECONDS = 15.0
 _RECENT = 5  # decisions and runs that a status shows
 _PAGE_COMMANDS = ("halt", "reduce", "flatten", "stop")
@@ -37,64 +34,6 @@ _UNEXPLAINED = ("mismatch", "foreign")
 
 class NoDaemonError(ValueError):
     """The command needs a running daemon."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Place:
-    """Where a daemon is found.
-
-    Attributes:
-      folder: state folder. journal: None = the files in it. server: where its page would be.
-    """
-
-    folder: Path
-    journal: Path | None
-    server: ServerConfig
-
-    @classmethod
-    def of(
-        cls,
-        config: str | Path | None,
-        overrides: Mapping[str, Any] | None = None,
-        environ: Mapping[str, str] | None = None,
-    ) -> Place:
-        """From the three tables that say it; the others may be broken.
-
-        Raises:
-          ConfigError: one of the three is wrong.
-        """
-        tables = load_tables(config, ("runner", "journal", "server"), overrides, environ)
-        runner: RunnerConfig = tables["runner"]
-        journal: JournalConfig = tables["journal"]
-        return cls(runner.folder, journal.path, tables["server"])
-
-    @property
-    def journals(self) -> list[Path]:
-        """The journal files there are."""
-        if self.journal is not None:
-            return [self.journal] if self.journal.exists() else []
-        return sorted(self.folder.glob("*.db"))
-
-    @property
-    def running(self) -> bool:
-        """Whether a daemon holds a journal of this place."""
-        return any(_locked(lock_path(path)) for path in self.journals)
-
-
-def _locked(path: Path) -> bool:
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return True
-        raise
-    finally:
-        os.close(handle)
-    return False
 
 
 # Commands ---------------------------------------------------------------------------------------
@@ -111,7 +50,7 @@ def give(
     """
     reason = mailbox.check_reason(reason)
     if name in _PAGE_COMMANDS:
-        answer = _ask_page(place, "POST", f"/{name}", {"reason": reason})
+        answer = ask_page(place, "POST", f"/{name}", {"reason": reason})
         if answer is not None:
             return {**answer, "via": "page"}
     if place.running:
@@ -177,12 +116,23 @@ def _in_journal(path: Path, name: str, reason: str, options: Mapping[str, Any]) 
             journal.latch(TradingState.REDUCING.value, "operator", f"{reason} ({by})")
             return f"{path.name}: reducing from the next start on"
         if name == "acknowledge":
-            count = journal.acknowledge(f"{by}: {reason}", options.get("symbol"))
+            symbol = options.get("symbol")
+            _refuse_unknown(journal, symbol)
+            count = journal.acknowledge(f"{by}: {reason}", symbol)
             return f"{path.name}: {count} adjustments acknowledged"
         _refuse_unexplained(journal)
         return f"{path.name}: {journal.clear_latches(by, reason)} latches cleared"
     finally:
         journal.close()
+
+
+def _refuse_unknown(journal: JournalReader, symbol: str | None) -> None:
+    known = {*journal.symbols(), *(row.symbol for row in journal.adjustments())}
+    if symbol is not None and symbol not in known:
+        raise ValueError(
+            f"--symbol: the journal knows no {symbol!r}; expected one of "
+            f"{', '.join(sorted(known)) or 'none, it is empty'}"
+        )
 
 
 def _refuse_unexplained(journal: JournalReader) -> None:
@@ -195,16 +145,58 @@ def _refuse_unexplained(journal: JournalReader) -> None:
         )
 
 
+def restored(path: Path, reason: str) -> Path:
+    """Put the copy of a damaged journal in its place; where the damaged one is kept.
+
+    Raises:
+      ValueError: it is intact. JournalError: a daemon runs, or there is no intact copy.
+    """
+    reason = mailbox.check_reason(reason)
+    _refuse_intact(path)
+    aside = restore(path)
+    owner = JournalReader.view(path)
+    account, strategy = owner.meta("account_id"), owner.meta("strategy_id")
+    owner.close()
+    journal = Journal.open(
+        path,
+        account_id=account or "",
+        strategy_id=strategy or "",
+        now_ms=lambda: time.time_ns() // 1_000_000,
+    )
+    try:
+        body = {"by": mailbox.user(), "reason": reason, "damaged": aside.name}
+        journal.event("restored", None, body)
+    finally:
+        journal.close()
+    return aside
+
+
+def _refuse_intact(path: Path) -> None:
+    lock = Lock(lock_path(path))
+    try:
+        known, _ = lock.read()
+        if checked(path, {}, known):
+            raise ValueError(f"restore: {path} is intact; nothing was done")
+    except JournalDamagedError:
+        return
+    finally:
+        lock.release()
+
+
 # Status -----------------------------------------------------------------------------------------
 
 
-def status(place: Place) -> dict[str, Any]:
+def status(place: Place, symbol: str | None = None) -> dict[str, Any]:
     """What the page shows, or what the journal knows; ``via`` says which.
 
+    Args:
+      symbol: the one in detail; None = the first.
+
     Raises:
-      FileNotFoundError: there is neither a daemon nor a journal.
+      ValueError: it is not traded. FileNotFoundError: there is neither a daemon nor a journal.
     """
-    answer = _ask_page(place, "GET", "/status")
+    query = "" if symbol is None else f"?symbol={quote(symbol, safe='')}"
+    answer = ask_page(place, "GET", f"/status{query}")
     if answer is not None:
         return {**answer, "via": "page", "running": True}
     if not place.journals:
@@ -252,55 +244,6 @@ def _symbol(journal: JournalReader, symbol: str) -> dict[str, Any]:
                 "refused": row.refusal,
                 "fallback": row.fallback,
             }
-            for row in reversed(journal.decisions(symbol)[-_RECENT:])
+            for row in reversed(journal.decisions(symbol, limit=_RECENT))
         ],
     }
-
-
-# The page ---------------------------------------------------------------------------------------
-
-
-def _ask_page(
-    place: Place, method: str, path: str, body: Mapping[str, Any] | None = None
-) -> dict[str, Any] | None:
-    """The page's answer; None = there is no page, or nothing listens.
-
-    Raises:
-      ValueError: the daemon refuses, or what listens there is no daemon of this folder.
-    """
-    server = place.server
-    if not server.enabled:
-        return None
-    try:
-        tokens = Tokens.read_only(place.folder)
-    except FileNotFoundError:
-        return None
-    token = tokens.read if method == "GET" else tokens.control
-    connection: http.client.HTTPConnection
-    if server.certificate is None:
-        connection = http.client.HTTPConnection(server.host, server.port, timeout=_HTTP_SECONDS)
-    else:
-        context = ssl.create_default_context(cafile=server.certificate)
-        connection = http.client.HTTPSConnection(
-            server.host, server.port, timeout=_HTTP_SECONDS, context=context
-        )
-    try:
-        connection.request(
-            method,
-            path,
-            body=None if body is None else json.dumps(body),
-            headers={"Authorization": f"Bearer {token.reveal()}"},
-        )
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-    except (OSError, http.client.HTTPException, ValueError):
-        # Nothing there, or nothing that makes sense: the other ways remain.
-        return None
-    finally:
-        connection.close()
-    if not isinstance(answer, dict):
-        return None
-    if response.status >= 400:
-        said = answer.get("error", f"HTTP status {response.status}")
-        raise ValueError(f"{path.strip('/')}: the daemon's page refuses: {said}")
-    return answer

@@ -23,12 +23,13 @@ from live.types import (
     Position,
     Role,
 )
-from live.venue import EventKind, Venue, VenueEvent
+from live.venue import EventKind, Venue, VenueEvent, usage_of
 from live.venues.split import SplitVenue
 
 if TYPE_CHECKING:
     from live.operations.metrics import Metrics
     from live.trading.daemon import Daemon
+    from live.trading.symbol import SymbolLoop
 
 
 class Meter:
@@ -60,22 +61,14 @@ class Meter:
 
 
 class PrometheusMeter(Meter):
-    """Counts into `live.operations.metrics.Metrics`.
+    """Counts into `live.operations.metrics.Metrics`, which the meters of all symbols share.
 
     Args:
-      symbol: canonical name. monotonic: seconds.
+      symbol: canonical name; "" = of the account.
     """
 
-    def __init__(
-        self,
-        metrics: Metrics,
-        symbol: str,
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.metrics = metrics
-        self._symbol, self._monotonic = symbol, monotonic
-        self._heard = monotonic()
+    def __init__(self, metrics: Metrics, symbol: str = "") -> None:
+        self.metrics, self._symbol = metrics, symbol
         self._connected = False
 
     def looked(self, seconds: float) -> None:
@@ -117,7 +110,6 @@ class PrometheusMeter(Meter):
 
     def stream(self, kind: EventKind | None) -> None:
         """See `Meter.stream`."""
-        self._heard = self._monotonic()
         if kind is EventKind.CONNECTED:
             if self._connected:
                 self.metrics.reconnects_total.labels(stream="private").inc()
@@ -128,34 +120,42 @@ class PrometheusMeter(Meter):
         self.metrics.journal_commit_seconds.observe(milliseconds / 1000)
 
     def render(self, daemon: Daemon) -> bytes:
-        """Everything in the text format of Prometheus, as it is now."""
-        metrics, desk, symbol = self.metrics, daemon.desk, self._symbol
+        """Everything of a daemon in the text format of Prometheus, as it is now."""
+        metrics, desk, now_ms = self.metrics, daemon.desk, daemon.clock.now_ms()
         metrics.set_state(str(desk.state))
         metrics.equity.set(_number(None if desk.balance is None else desk.balance.equity))
         if desk.breakers is not None:
             metrics.drawdown_ratio.set(_number(desk.breakers.drawdown))
             metrics.daily_loss_ratio.set(_number(desk.breakers.daily_loss))
-        position = None if daemon.progress.seen is None else daemon.progress.seen.position
-        metrics.position_quantity.labels(symbol=symbol).set(_quantity(position))
-        metrics.protected.labels(symbol=symbol).set(_protected(position))
-        self._set_ages(daemon)
-        waiting = daemon.journal.unresolved(symbol)
-        now = daemon.clock.now_ms()
+        for one in daemon.symbols:
+            self._set_symbol(one, now_ms)
+        waiting = daemon.journal.unresolved()
         metrics.unknown_orders.set(len(waiting))
-        metrics.unknown_age_seconds.set(
-            max(((now - row.created_ms) / 1000 for row in waiting), default=0.0)
-        )
+        oldest = max(((now_ms - row.created_ms) / 1000 for row in waiting), default=0.0)
+        metrics.unknown_age_seconds.set(oldest)
+        metrics.clock_offset_seconds.set(getattr(daemon.clock, "offset_ms", math.nan) / 1000)
+        uncertainty = getattr(daemon.clock, "uncertainty_ms", math.nan)
+        metrics.clock_uncertainty_seconds.set(uncertainty / 1000)
+        self._set_usage(daemon.venue)
         return metrics.render()
 
-    def _set_ages(self, daemon: Daemon) -> None:
-        metrics, clock, symbol = self.metrics, daemon.clock, self._symbol
-        view = daemon.trader.view
+    def _set_symbol(self, one: SymbolLoop, now_ms: int) -> None:
+        metrics, view = self.metrics, one.trader.view
+        position = None if one.progress.seen is None else one.progress.seen.position
+        metrics.position_quantity.labels(symbol=one.symbol).set(_quantity(position))
+        metrics.protected.labels(symbol=one.symbol).set(_protected(position))
         if view is not None:
-            end = view.snapshot.bar_open_ms + daemon.trader.bar_ms
-            metrics.bar_age_seconds.labels(symbol=symbol).set((clock.now_ms() - end) / 1000)
-        metrics.stream_silence_seconds.labels(stream="private").set(self._monotonic() - self._heard)
-        metrics.clock_offset_seconds.set(getattr(clock, "offset_ms", math.nan) / 1000)
-        metrics.clock_uncertainty_seconds.set(getattr(clock, "uncertainty_ms", math.nan) / 1000)
+            end = view.snapshot.bar_open_ms + one.trader.bar_ms
+            metrics.bar_age_seconds.labels(symbol=one.symbol).set((now_ms - end) / 1000)
+
+    def _set_usage(self, venue: Venue) -> None:
+        usage = usage_of(venue)
+        for stream, silence in usage.silences.items():
+            self.metrics.stream_silence_seconds.labels(stream=stream).set(silence)
+        for lane, tokens in usage.tokens.items():
+            self.metrics.rate_tokens.labels(lane=lane).set(tokens)
+        for word, count in usage.failures.items():
+            self.metrics.count_http_errors(venue.name, word, count)
 
 
 class MeteredVenue(SplitVenue):

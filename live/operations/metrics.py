@@ -70,6 +70,7 @@ class Metrics:
         self.fallback_decisions_total = self._counter(
             "fallback_decisions", "Decisions the policy did not make"
         )
+        self._http_errors: dict[tuple[str, str], int] = {}
         self.set_state(STATES[0])
 
     def set_state(self, state: str) -> None:
@@ -82,6 +83,13 @@ class Metrics:
             raise ValueError(f"state: must be one of {', '.join(STATES)}, was {state!r}")
         for name in STATES:
             self._state.labels(state=name).set(name == state)
+
+    def count_http_errors(self, venue: str, word: str, total: int) -> None:
+        """Show how many requests have failed in a way; ``total`` since the start."""
+        known = self._http_errors.get((venue, word), 0)
+        if total > known:
+            self._http_errors[venue, word] = total
+            self.http_errors_total.labels(venue, word).inc(total - known)
 
     def render(self) -> bytes:
         """Everything in the text format of Prometheus."""

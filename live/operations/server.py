@@ -1,7 +1,7 @@
 """The operations page: health, metrics, status and the emergency buttons, over HTTP.
 
 Off unless configured, and on this machine alone unless a certificate is. What is shown comes from a
-`StatusSource`; everything that leaves passes `live.secrets.redact`.
+`live.operations.answers.StatusSource`; everything that leaves passes `live.secrets.redact`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import dataclasses
-import enum
 import hashlib
 import importlib.resources
 import json
@@ -20,14 +18,12 @@ import re
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from decimal import Decimal
-from typing import Any, Protocol
-
-import numpy as np
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from jaxtrade.extras import missing_extra
 from live.config.tables import ServerConfig, loopback
+from live.operations.answers import StatusSource, answer
 from live.operations.mailbox import check_reason
 from live.secrets import Tokens, redact
 
@@ -46,67 +42,6 @@ COMMAND_SECONDS = 15.0
 WRONG_TOKENS, WRONG_TOKENS_SECONDS = 10, 60.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class StatusSource(Protocol):
-    """What the runner tells the page; every method but `command` returns at once."""
-
-    def status(self) -> Mapping[str, Any]:
-        """Everything `page.html` shows, as plain values.
-
-        ``time_ms, started_ms, mode, venue, account, strategy, version, state, reasons``;
-        ``latches``: state, reason, detail, set_ms; ``equity``: now, available, initial, peak,
-        day_start, asset, drawdown, daily_loss; ``equity_history``: [ms, equity] pairs;
-        ``symbols``: symbol, execute_on, next_bar_ms, frozen, position (state "flat", "held" or
-        "unknown", quantity, entry_price, mark_price, unrealised_pnl, liquidation_price, reason),
-        protection (state, stop_price, target_price, where), orders (client_id, role, side,
-        quantity, filled, trigger_price, status, time_ms), decisions newest first (bar_open_ms,
-        action, level, decision, refused, reason, policy_ms, fallback, observation: key -> columns
-        and rows, or numbers), unknown_orders (client_id, age_seconds); ``feeds``: name,
-        age_seconds, limit_seconds; ``clock``: offset_ms, uncertainty_ms; ``breakers``: name, value,
-        limit. What is missing is shown as unknown.
-        """
-
-    def ready(self) -> tuple[bool, Sequence[str]]:
-        """Whether new positions may be opened, and why not."""
-
-    def tick_age(self) -> float:
-        """Seconds since the runner last went round its loop."""
-
-    async def command(self, name: str, reason: str) -> Mapping[str, Any]:
-        """Carry out one of `COMMANDS`: journalled before it returns.
-
-        Raises:
-          ValueError: it cannot be carried out now; the message says why.
-        """
-
-
-def to_json(value: Any) -> str:
-    """Strict JSON without secrets: exact decimals as text, what is not finite as null."""
-    # Once as plain text and once as JSON, where a secret may only then be spelled out.
-    return redact(json.dumps(_plain(value), allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, enum.Enum):
-        return _plain(value.value)
-    if isinstance(value, str):
-        return redact(value)
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Decimal):
-        return f"{value:f}" if value.is_finite() else None
-    if isinstance(value, np.ndarray | np.integer | np.bool_):
-        return _plain(value.tolist())
-    if isinstance(value, Mapping):
-        return {redact(str(key)): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset | deque):
-        return [_plain(item) for item in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return redact(str(value))
 
 
 class OperationsServer:
@@ -197,11 +132,11 @@ class OperationsServer:
         """Headers of every answer; errors as JSON without detail; no other site's requests."""
         try:
             if not self._host_fits(request):
-                response: web.StreamResponse = _answer(403, {"error": "unknown host"})
+                response: web.StreamResponse = answer(403, {"error": "unknown host"})
             else:
                 response = await handler(request)
         except web.HTTPException as error:
-            response = _answer(error.status, {"error": error.reason})
+            response = answer(error.status, {"error": error.reason})
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]
         response.headers.update(
@@ -239,10 +174,10 @@ class OperationsServer:
             self._wrong.popleft()
         if len(self._wrong) >= WRONG_TOKENS:
             wait = math.ceil(self._wrong[0] + WRONG_TOKENS_SECONDS - now)
-            return _answer(429, {"error": "too many wrong tokens"}, {"Retry-After": str(wait)})
+            return answer(429, {"error": "too many wrong tokens"}, {"Retry-After": str(wait)})
         self._wrong.append(now)
         _log.warning("wrong or missing token", extra={"path": request.path, "peer": request.remote})
-        return _answer(401, {"error": "token missing or wrong"}, {"WWW-Authenticate": "Bearer"})
+        return answer(401, {"error": "token missing or wrong"}, {"WWW-Authenticate": "Bearer"})
 
     async def _index(self, request: web.Request) -> web.Response:
         return web.Response(text=self._page, content_type="text/html")
@@ -250,11 +185,11 @@ class OperationsServer:
     async def _healthz(self, request: web.Request) -> web.Response:
         age = self._source.tick_age()
         alive = age < ALIVE_SECONDS  # false for NaN too
-        return _answer(200 if alive else 503, {"alive": alive, "tick_age_seconds": age})
+        return answer(200 if alive else 503, {"alive": alive, "tick_age_seconds": age})
 
     async def _readyz(self, request: web.Request) -> web.Response:
         ready, reasons = self._source.ready()
-        return _answer(200 if ready else 503, {"ready": ready, "reasons": list(reasons)})
+        return answer(200 if ready else 503, {"ready": ready, "reasons": list(reasons)})
 
     async def _status(self, request: web.Request) -> web.Response:
         access = self._access(request)
@@ -262,13 +197,18 @@ class OperationsServer:
             return self._refuse(request)
         ready, reasons = self._source.ready()
         extra = {"access": access, "ready": ready, "not_ready": list(reasons)}
-        return _answer(200, {**self._source.status(), **extra})
+        wanted = request.query.get("symbol")
+        try:
+            found = self._source.status() if wanted is None else self._source.status(wanted)
+        except ValueError as error:
+            return answer(404, {"error": str(error)})
+        return answer(200, {**found, **extra})
 
     async def _render_metrics(self, request: web.Request) -> web.Response:
         if self._access(request) is None:
             return self._refuse(request)
         if self._metrics is None:
-            return _answer(404, {"error": "no metrics"})
+            return answer(404, {"error": "no metrics"})
         text = redact(self._metrics().decode())
         return web.Response(
             body=text.encode(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
@@ -279,13 +219,13 @@ class OperationsServer:
         if access is None:
             return self._refuse(request)
         if access != "control":
-            return _answer(403, {"error": "needs the control token"})
+            return answer(403, {"error": "needs the control token"})
         name = request.path.removeprefix("/")
         try:
             body = json.loads(await request.read() or b"{}")
             reason = check_reason(body.get("reason", "") if isinstance(body, dict) else "")
         except (ValueError, AttributeError):
-            return _answer(400, {"error": 'expected {"reason": "text"}'})
+            return answer(400, {"error": 'expected {"reason": "text"}'})
         _log.warning("command", extra={"command": name, "reason": reason, "peer": request.remote})
         task = asyncio.ensure_future(self._source.command(name, reason))
         self._tasks.add(task)
@@ -293,16 +233,10 @@ class OperationsServer:
         try:  # a browser that leaves, or an answer that takes long, must not end a flatten
             result = await asyncio.wait_for(asyncio.shield(task), COMMAND_SECONDS)
         except ValueError as error:
-            return _answer(409, {"error": str(error)})
+            return answer(409, {"error": str(error)})
         except TimeoutError:
-            return _answer(504, {"error": f"{name} was given, is not done yet; watch the status"})
-        return _answer(202, {"accepted": True, **result})
-
-
-def _answer(status: int, body: Any, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(
-        status=status, text=to_json(body), content_type="application/json", headers=headers
-    )
+            return answer(504, {"error": f"{name} was given, is not done yet; watch the status"})
+        return answer(202, {"accepted": True, **result})
 
 
 def _content_policy(page: str) -> str:

@@ -15,6 +15,7 @@ from live.operations.meter import Meter, PrometheusMeter
 from live.operations.metrics import Metrics
 from live.operations.notify import Kind, Notifier, notifier_of
 from live.operations.server import OperationsServer
+from live.operations.systemd import Notify
 from live.risk import TradingState
 from live.secrets import Secret, Tokens
 from live.timing import OffsetEstimator
@@ -64,14 +65,23 @@ def teller(notifier: Notifier) -> Callable[[str, str], None]:
 
 
 @contextlib.asynccontextmanager
-async def notified(config: LiveConfig, secrets: Mapping[str, Secret]) -> AsyncIterator[Notifier]:
-    """The notifier of a configuration, delivering until the block ends."""
+async def notified(
+    config: LiveConfig,
+    secrets: Mapping[str, Secret],
+    dropped: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Notifier]:
+    """The notifier of a configuration, delivering until the block ends.
+
+    Args:
+      dropped: called for every message that was not delivered.
+    """
     async with aiohttp.ClientSession() as session:
         notifier = notifier_of(
             config.notify,
             session,
             strategy_id=config.runner.strategy_id,
             telegram_token=secrets.get("telegram_token"),
+            dropped=dropped,
         )
         async with _running(notifier.run()):
             try:
@@ -98,6 +108,31 @@ async def served(config: LiveConfig, daemon: Daemon, meter: Meter) -> AsyncItera
     async with server.running() as address:
         _log.info("operations page at %s", address)
         yield
+
+
+@contextlib.asynccontextmanager
+async def managed(daemon: Daemon, notify: Notify | None = None) -> AsyncIterator[None]:
+    """The service manager hears that the daemon is ready, lives, and ends.
+
+    Args:
+      notify: None = as the environment of this process says.
+    """
+    told = notify or Notify.of()
+    daemon.alive = told.alive
+    async with _running(_keep_telling(daemon, told)):
+        try:
+            yield
+        finally:
+            told.stopping()
+
+
+async def _keep_telling(daemon: Daemon, notify: Notify) -> None:
+    """An end that takes long, as a flattening does, is alive too."""
+    await daemon.stopping.wait()
+    notify.stopping()
+    while True:
+        notify.alive(daemon)
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 @contextlib.asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -17,14 +18,16 @@ from pathlib import Path
 import pytest
 
 from jaxtrade.cli import _summary
-from live import cli
 from live.cli import live
 from live.config import ConfigError, preflight
+from live.config.environments import BybitFuturesTradingEnvConfig
 from live.config.tables import ServerConfig
 from live.journal import Journal
 from live.journal.storage import JournalError
+from live.operations import cli_options as options
 from live.operations import control, mailbox
 from live.operations.control import Place
+from live.operations.doctor_rows import Row, Verdict
 from live.operations.server import OperationsServer
 from live.secrets import Tokens, private_folder
 
@@ -49,6 +52,7 @@ def configured(here, monkeypatch):
     """A configuration that passes every check; its bundle is not looked into."""
     (here / "bundle").mkdir()
     monkeypatch.setattr(preflight, "_fit", lambda config: "fits")
+    monkeypatch.setattr(preflight.host, "syncs", lambda config: iter(()))
     (here / "live.toml").write_text(
         "[runner]\nstate_dir = 'state'\n[env]\nleverage = 2\nequity_buffer = 0.02\n"
         "[policy]\nbundle = 'bundle'\n"
@@ -65,9 +69,10 @@ def open_journal(folder: Path, name: str = "one") -> Journal:
     )
 
 
-def run_of(monkeypatch, behave) -> list:
-    """Put a runner in place that records what it gets."""
+def run_of(monkeypatch, behave, rows=()) -> list:
+    """Put a runner in place that records what it gets, and a doctor with these rows."""
     calls = []
+    monkeypatch.setattr("live.operations.doctor.examined", lambda config, **_: list(rows))
 
     async def run(config, *, secrets, confirm):
         calls.append((config, secrets, confirm))
@@ -93,7 +98,8 @@ def test_help_names_every_command(capsys):
         live(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for name in ("init", "check", "run", "replay", "status", "config", *mailbox.COMMANDS):
+    names = ("init", "doctor", "check", "run", "replay", "replay-journal", "status", "restore")
+    for name in (*names, "config", *mailbox.COMMANDS):
         assert f"\n  {name} " in text
     assert live([]) == 1
 
@@ -112,7 +118,7 @@ def test_init_writes_a_file_that_works_and_never_overwrites(here, capsys):
     text = (here / "live.toml").read_text()
     assert "BYBIT_API_KEY and BYBIT_API_SECRET" in text
     assert live(["config", "check"]) == 0
-    assert "jaxtrade live check --config live.toml" in capsys.readouterr().out
+    assert "jaxtrade live doctor --config live.toml" in capsys.readouterr().out
     assert live(["init"]) == 1
     assert "exists already" in capsys.readouterr().err
     assert live(["init", "x.toml", "--environment", "BybitFuturesSLTPTradingEv"]) == 1
@@ -127,13 +133,14 @@ def test_check_has_one_row_per_finding(configured, capsys):
     words = ["check", "--set", "env.equity_buffer=0", "--set", "risk.disabled=['collar']"]
     assert live(words) == 0
     out = capsys.readouterr().out
-    assert "warn  config   [env] equity_buffer" in out
+    assert "warn  config      buffer         [env] equity_buffer" in out
+    assert "; 0.02 is usual" in out
     assert "collar do not protect" in out
     assert live(["check", "--mode", "live", "--policy", "gone"]) == 1
     out = capsys.readouterr().out
-    assert "fail  modes    [env] demo: must be false" in out
-    assert "fail  secrets  missing: BYBIT_API_KEY" in out
-    assert "fail  policy   [policy] bundle: gone does not exist" in out
+    assert "fail  modes       switches       [env] demo: must be false" in out
+    assert "fail  secrets     keys           missing: BYBIT_API_KEY" in out
+    assert "fail  policy      fit            [policy] bundle: gone does not exist" in out
     assert live(["check", "--set", "env.leverage=0", "--set", "runner.mode=x"]) == 1
     assert capsys.readouterr().out.count("fail  config") == 2
 
@@ -146,6 +153,56 @@ def test_check_reads_the_journal(configured, capsys):
     journal.close()
     assert live(["check"]) == 0
     assert "one.db: HALTED (drawdown)" in capsys.readouterr().out
+
+
+def test_the_doctor_prints_its_rows_and_ends_with_the_worst(configured, monkeypatch, capsys):
+    asked = []
+
+    def examine(path, overrides, **given):
+        asked.append((path, overrides, given))
+        return rows
+
+    monkeypatch.setattr("live.operations.doctor.examine", examine)
+    rows = [Row("host", "disk", Verdict.OK, "1 GiB"), Row("host", "clock", Verdict.WARN, "off")]
+    assert live(["doctor"]) == 0
+    assert "ok    host        disk           1 GiB\n" in capsys.readouterr().out
+    rows.append(Row("permissions", "withdraw", Verdict.FAIL, "may withdraw", "make another key"))
+    assert live(["doctor", "--json", "--allow-withdraw-keys", "--mode", "demo"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found[2] == {
+        "group": "permissions", "name": "withdraw", "verdict": "fail", "text": "may withdraw",
+        "fix": "make another key",
+    }  # fmt: skip
+    path, overrides, given = asked[-1]
+    assert (path.name, overrides, given["withdrawing"]) == (
+        "live.toml",
+        {"runner.mode": "demo"},
+        True,
+    )
+
+
+def test_a_run_begins_with_the_doctor(configured, monkeypatch, capsys):
+    bad = Row("symbol", "filters", Verdict.FAIL, "not listed", "name another")
+    good = Row("host", "disk", Verdict.OK, "1 GiB")
+    calls = run_of(monkeypatch, lambda: 0, [good, bad])
+    assert live(["run"]) == 2
+    err = capsys.readouterr().err
+    assert "fail  symbol      filters        not listed; name another" in err
+    assert "1 GiB" not in err
+    assert calls == []
+    assert live(["run", "--skip-doctor"]) == 0
+    warned = dataclasses.replace(bad, verdict=Verdict.WARN)
+    run_of(monkeypatch, lambda: 0, [warned])
+    assert live(["run"]) == 0
+    assert "warn  symbol" in capsys.readouterr().err
+
+
+def test_warnings_are_notes_here_and_point_at_the_line_elsewhere(configured, capsys):
+    assert live(["config", "check", "--set", "env.time_frames=60min"]) == 0
+    assert "note: time frame '60min' is written '1Hour'" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="written '2Hour'") as noted:
+        BybitFuturesTradingEnvConfig(leverage=2, time_frames="120min")
+    assert noted[0].filename == __file__
 
 
 def test_config_shows_what_is_in_force_and_from_where(configured, monkeypatch, capsys):
@@ -245,6 +302,29 @@ def test_a_replay_prints_its_result(configured, monkeypatch, capsys):
     assert live(["replay", "--data", "x.csv", "--check-parity", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"data": "x.csv", "parity": True, "checked": True}
     assert live(["replay", "--data", "x.csv", "--enforce-risk"]) == 1
+    capsys.readouterr()
+    for words in (["replay"], ["replay", "one.db", "--data", "x.csv"]):
+        assert live(words) == 1
+        assert "give one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["replay", "replay-journal"])
+def test_a_journal_is_decided_again(configured, monkeypatch, capsys, name):
+    results = iter([{"reproduced": True, "decisions": 3}, {"reproduced": False}])
+    asked = []
+
+    def reproduce(config, path):
+        asked.append((config.env.leverage, path.name))
+        return next(results)
+
+    monkeypatch.setattr("live.replay.reproduction.reproduce", reproduce)
+    (configured / "one.db").write_bytes(b"")
+    assert live([name, "one.db", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["decisions"] == 3
+    assert live([name, "one.db"]) == 1
+    assert asked == [(2, "one.db")] * 2
+    assert live([name, "none.db"]) == 1
+    assert "none.db: no such file" in capsys.readouterr().err
 
 
 # Commands without a daemon ----------------------------------------------------------------------
@@ -285,15 +365,42 @@ def test_latches_of_a_stopped_daemon_are_set_and_cleared_in_its_journal(configur
     assert live(["resume", "--reason", "monday"]) == 1
     assert "jaxtrade live acknowledge" in capsys.readouterr().err
     assert live(["resume", "--reason", "x", "--reset-baseline"]) == 1
-    assert live(["acknowledge", "--reason", "mine", "--symbol", "ETH"]) == 0
-    assert "0 adjustments" in capsys.readouterr().out
-    assert live(["acknowledge", "--reason", "mine"]) == 0
+    assert live(["acknowledge", "--reason", "mine", "--symbol", "ETH"]) == 1
+    assert "knows no 'ETH'; expected one of BTC" in capsys.readouterr().err
+    assert live(["acknowledge", "--reason", "mine", "--symbol", "BTC"]) == 0
+    assert "1 adjustments" in capsys.readouterr().out
     assert live(["resume", "--reason", "monday", "--json"]) == 0
     assert "2 latches cleared" in json.loads(capsys.readouterr().out.splitlines()[-1])["detail"]
     journal = open_journal(configured / "state")
     assert journal.latches() == []
     assert journal.position("BTC") == Decimal("0.01")
     journal.close()
+
+
+def test_a_damaged_journal_is_replaced_by_its_copy(configured, capsys):
+    folder = configured / "state"
+    assert live(["restore", "--reason", "x"]) == 1
+    assert "name the journal; state holds none" in capsys.readouterr().err
+    open_journal(folder).close()
+    open_journal(folder).close()  # the second start takes the copy
+    assert live(["restore", "--reason", "x"]) == 1
+    assert "one.db is intact; nothing was done" in capsys.readouterr().err
+    path = folder / "one.db"
+    damaged = path.read_bytes()[:-4096]
+    path.write_bytes(damaged)
+    assert live(["check"]) == 1
+    assert "is damaged" in capsys.readouterr().out
+    assert live(["restore", "--reason", "disk was full", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert Path(answer["damaged"]).read_bytes() == damaged
+    assert live(["check"]) == 0
+    journal = open_journal(folder)
+    (event,) = journal.history(kind="restored")
+    assert event.body["reason"] == "disk was full"
+    journal.close()
+    with daemon(folder):
+        assert live(["restore", str(path), "--reason", "x"]) == 2
+    assert "locked by another process" in capsys.readouterr().err
 
 
 def test_status_without_a_page_reads_the_journal(configured, capsys):
@@ -345,8 +452,11 @@ def test_a_daemon_without_a_page_gets_commands_by_mail(configured, capsys):
         for name in mailbox.COMMANDS:
             assert live([name, "--reason", "because"]) == 0
             assert f"{name}: accepted (state folder): done" in capsys.readouterr().out
+        assert live(["acknowledge", "--reason", "r", "--symbol", "BTC"]) == 0
         assert live(["resume", "--reason", "r", "--reset-baseline"]) == 0
-    assert [request.name for request in requests] == [*mailbox.COMMANDS, "resume"]
+    names = [request.name for request in requests]
+    assert names == [*mailbox.COMMANDS, "acknowledge", "resume"]
+    assert requests[-2].options == {"symbol": "BTC"}
     assert requests[0].reason == "because"
     assert str(os.getuid()) in requests[0].by
     assert mailbox.read_halt(configured / "state") is None  # it would latch again at once
@@ -394,7 +504,9 @@ class Source:
     def __init__(self):
         self.commands = []
 
-    def status(self):
+    def status(self, symbol=None):
+        if symbol == "ETH":
+            raise ValueError("symbol: 'ETH' is not traded")
         return {"mode": "paper", "state": "ACTIVE", "symbols": [{"symbol": "BTC", "orders": []}]}
 
     def ready(self):
@@ -420,7 +532,8 @@ def test_a_page_is_preferred_where_there_is_one(configured, capsys):
             there = ["--set", "server.enabled=true", "--set", f"server.port={url.split(':')[-1]}"]
             for words in (
                 ["status", "--json", *there],
-                ["status", *there],
+                ["status", "--symbol", "BTC", *there],
+                ["status", "--symbol", "ETH", *there],
                 ["halt", "--reason", "x", *there],
                 ["stop", "--reason", "x", *there],
             ):
@@ -430,7 +543,8 @@ def test_a_page_is_preferred_where_there_is_one(configured, capsys):
     codes: list[int] = []
     asyncio.run(main())
     out, err = capsys.readouterr()
-    assert codes == [0, 0, 0, 1]
+    assert codes == [0, 0, 1, 0, 1]
+    assert "'ETH' is not traded" in err
     assert json.loads(out.splitlines()[0])["via"] == "page"
     assert "halt: accepted (page)" in out
     assert "stop: the daemon's page refuses: not now" in err
@@ -456,4 +570,5 @@ def test_a_place_knows_whether_a_daemon_runs(configured):
 
 
 def test_the_exit_codes_are_those_of_the_contract():
-    assert (cli.SUCCESS, cli.ERROR, cli.REFUSED, cli.JOURNAL_LOST, cli.INTERNAL) == (0, 1, 2, 4, 70)
+    codes = (options.SUCCESS, options.ERROR, options.REFUSED, options.INTERNAL)
+    assert codes == (0, 1, 2, 70)

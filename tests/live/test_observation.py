@@ -431,8 +431,20 @@ def test_a_flat_account_shows_nothing_held(observer: Observer) -> None:
         np.testing.assert_array_equal(state, np.float32([0, 0, 0, 0, 5, 1]))
 
 
-def test_an_allocation_takes_the_place_of_the_equity(observer: Observer) -> None:
-    assert observer.account_state(snapshot(held()), 3, equity=500.0)[0] == 2
+@pytest.mark.parametrize(
+    ("allocation", "exposure"), [(None, 1), (0.5, 2), (500.0, 2), (2000.0, 1), (1.0, 1)]
+)
+def test_exposure_is_relative_to_the_allocation(
+    allocation: float | None, exposure: float, observer: Observer
+) -> None:
+    alone = dataclasses.replace(observer, allocation=allocation)
+    state = alone.account_state(snapshot(held()), 3)
+    assert state[0] == exposure
+    np.testing.assert_array_equal(state[1:], observer.account_state(snapshot(held()), 3)[1:])
+    with pytest.raises(UnreadableError, match="equity"):
+        alone.account_state(snapshot(held(), "0"), 3)
+    with pytest.raises(ValueError, match="allocation"):
+        dataclasses.replace(observer, allocation=0.0)
 
 
 def test_spot_has_no_liquidation() -> None:

@@ -18,11 +18,13 @@ from urllib.parse import quote
 
 import pytest
 
+from live.exchange.server import ExchangeServer
 from live.fields import ConfigError
-from live.operations import logs, mailbox
+from live.operations import cli_prepare, logs, mailbox
+from live.operations.answers import to_json
+from live.operations.doctor import examine
 from live.operations.logs import about
 from live.operations.notify import Kind, Notifier
-from live.operations.server import to_json
 from live.secrets import (
     Secret,
     Tokens,
@@ -36,6 +38,7 @@ from live.secrets import (
     refuse_unused,
     remember,
 )
+from tests.live import real_run
 
 # Planted keys; one with every character that some encoding changes.
 KEY = "MARKERkey0123456789abcdef"
@@ -343,3 +346,48 @@ def test_the_command_line_shows_no_secret(tmp_path):
     said = done.stdout + done.stderr.replace(f"was '{KEY}'", "")
     assert "env] secret: unknown field" in said
     assert_clean(said)
+
+
+@pytest.mark.slow
+def test_a_real_run_shows_no_key_anywhere(tmp_path, monkeypatch, capsys):
+    """Page, metrics, messages, log, journal and doctor, although the venue repeats the keys."""
+    real_run.quicken(monkeypatch)
+    server = ExchangeServer(speed=real_run.SPEED)
+    server._access.api_key, server._access.api_secret = KEY, ODD
+    told_key = f"apiKey={KEY}&sign={quote(ODD)} {ODD}"
+    for route, action, count, arguments in (
+        ("order/create", "reject", 1, {"code": 110007, "message": told_key}),
+        ("position/list", "status", 3, {"code": 500, "body": told_key}),
+        ("account/wallet-balance", "reject", 2, {"code": 10016, "message": told_key}),
+        ("market/tickers", "mutate_field", 2, {"path": "result.list.0.markPrice", "value": ODD}),
+        ("stream/private", "garbage_event", 2, {"body": told_key}),
+    ):
+        server.faults.add(route, action, count, skip=6, **arguments)
+    folder = tmp_path / "state"
+    environ = {"BYBIT_API_KEY": KEY, "BYBIT_API_SECRET": ODD}
+    with server.threaded():
+        told = real_run.ran(server, folder, **{"runner.max_steps": 3})
+        overrides = {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in real_run.settings(server, folder).items()
+        }
+        rows = examine(None, overrides, environ=environ)
+        server.revoke_key()
+        rows += examine(None, overrides, environ=environ)
+    cli_prepare.told(rows, as_json=False)
+    cli_prepare.told(rows, as_json=True)
+
+    assert told.code == 0
+    assert any("/hook" not in page and "BTC/USDT:USDT" in page for page in told.pages)
+    assert any('"kind": "start"' in message for message in told.messages)
+    assert {row.group for row in rows} >= {"permissions", "account", "environment"}
+    said = "".join([*told.pages, *told.messages, *capsys.readouterr()])
+    assert "permissions" in said
+    assert_clean(said)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            kept = path.read_bytes()
+            assert_clean(kept.decode("utf-8", "replace"))
+            assert_clean(kept.decode("latin-1"))
+    assert (folder / logs.FILE).stat().st_size > 1_000
+    assert list(folder.glob("*.db"))

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -22,8 +23,9 @@ import pytest
 from live.config.tables import ServerConfig
 from live.fields import ConfigError
 from live.operations import server as server_module
+from live.operations.answers import to_json
 from live.operations.metrics import STATES, Metrics
-from live.operations.server import BODY_BYTES, COMMANDS, WRONG_TOKENS, OperationsServer, to_json
+from live.operations.server import BODY_BYTES, COMMANDS, WRONG_TOKENS, OperationsServer
 from live.secrets import Secret, Tokens
 from live.types import Side
 
@@ -102,6 +104,44 @@ def sample_status() -> dict:
     }  # fmt: skip
 
 
+def sample_symbols(count: int) -> list[dict]:
+    """The sample's symbol in detail and others as rows: held ones, flat ones, and three alarms."""
+    (first,) = sample_status()["symbols"]
+    first |= {"state": "REDUCING", "reasons": [], "policy": "bundle", "steps": 288}
+    first |= {"missed_bars": 1, "decision": first["decisions"][0]}
+    coins = ("ETH", "SOL", "XRP", "DOGE", "ADA", "LINK", "AVAX", "DOT", "LTC", "BCH")
+    rows = [first]
+    for n in range(1, count):
+        name = coins[n - 1] if n <= len(coins) else f"COIN{n}"
+        price = Decimal(3000) / n
+        side = 1 if n % 3 else -1
+        held = n % 2 == 1
+        position = {
+            "state": "held", "quantity": side * Decimal(n), "entry_price": price,
+            "mark_price": price * Decimal("1.01"), "liquidation_price": price / 2,
+            "unrealised_pnl": side * n * price / 100,
+        }  # fmt: skip
+        guard = {
+            "state": "protected", "stop_price": price * (1 - side * Decimal("0.05")),
+            "target_price": None, "where": "venue",
+        }  # fmt: skip
+        bare, unknown, lost = n == 5, n == 6, n == 8
+        if bare:
+            guard.update(state="bare", stop_price=None)
+        rows.append({
+            "symbol": f"{name}/USDT:USDT", "execute_on": "5Minute",
+            "next_bar_ms": START + 6_420_000, "state": "REDUCING", "reasons": [],
+            "frozen": "an order of unknown outcome" if lost else None, "policy": "bundle",
+            "steps": 20, "missed_bars": 0,
+            "position": position if held else {"state": "unknown" if unknown else "flat"},
+            "protection": guard if held else None,
+            "decision": {"decision": ("hold", "open", "close")[n % 3],
+                         "refused": "gross_notional" if n == 4 else None},
+            "unknown_orders": [{"client_id": "jx", "age_seconds": 3}] if lost else [],
+        })  # fmt: skip
+    return rows
+
+
 class Source:
     """A runner as the page sees it."""
 
@@ -110,8 +150,11 @@ class Source:
         self.is_ready, self.reasons, self.age = True, [], 0.1
         self.commands, self.behave = [], None
 
-    def status(self):
-        return self.values
+    def status(self, symbol=None):
+        known = [one["symbol"] for one in self.values["symbols"]]
+        if symbol is not None and symbol not in known:
+            raise ValueError(f"symbol: {symbol!r} is not traded")
+        return {**self.values, "symbol": symbol or known[0]}
 
     def ready(self):
         return self.is_ready, self.reasons
@@ -194,6 +237,18 @@ def test_status_and_metrics_need_a_token():
         assert "jaxtrade_live_equity" in text
 
     serving(check)
+
+
+def test_one_symbol_is_asked_for_by_name():
+    async def check(ask, source, url):
+        for name in ("ETH/USDT:USDT", "BTC/USDT:USDT"):
+            status, _, text = await ask("GET", f"/status?symbol={name}", READ)
+            assert (status, json.loads(text)["symbol"]) == (200, name)
+        status, _, text = await ask("GET", "/status?symbol=NONE", READ)
+        assert (status, json.loads(text)["error"]) == (404, "symbol: 'NONE' is not traded")
+        assert (await ask("GET", "/status?symbol=BTC/USDT:USDT"))[0] == 401
+
+    serving(check, Source(symbols=sample_symbols(3)))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -305,7 +360,7 @@ def test_the_page_brings_everything_itself():
 
 def test_a_defect_shows_no_detail_to_the_outside(caplog):
     class Broken(Source):
-        def status(self):
+        def status(self, symbol=None):
             raise RuntimeError(f"token {CONTROL}")
 
     async def check(ask, source, url):
@@ -467,11 +522,46 @@ def test_the_page_shows_the_daemon(tmp_path):
         assert 'id="controls" hidden' not in dom
         picture = await photograph(f"{url}/#{CONTROL}", tmp_path)
         assert colours(picture) > 50
-        kept = os.environ.get("JAXTRADE_SCREENSHOT")
-        if kept:
-            await asyncio.to_thread(Path(kept).write_bytes, picture)
 
     serving(check)
+
+
+def test_the_page_stays_usable_with_many_symbols(tmp_path):
+    browser()
+
+    async def check(ask, source, url):
+        dom = (await photograph(f"{url}/#{READ}", tmp_path, dump=True)).decode()
+        assert dom.count("<tr data-symbol=") + dom.count('<tr class="chosen" data-symbol=') == 200
+        assert "200 traded, 101 held, 4 with an alarm" in dom
+        assert dom.count("<h3>Orders at the venue</h3>") == 1  # one of them in detail
+        # Alarms come first: a bare position, an unknown one, an order in doubt.
+        order = re.findall(r'data-symbol="([A-Z0-9]+)/', dom)
+        assert order[:4] == ["BTC", "ADA", "LINK", "DOT"]
+        assert order.index("ETH") < order.index("SOL")  # then held ones
+        assert "gross_notional" in dom
+        assert "oldest: ETH/USDT:USDT" in dom
+        assert "switched off: collar" in dom
+        assert "2 changes that no order explains" in dom
+        picture = await photograph(f"{url}/#{CONTROL}", tmp_path)
+        assert colours(picture) > 50
+
+    more = {"disabled": ["collar"], "unacknowledged": 2}
+    source = Source(symbols=sample_symbols(200), **more)
+    source.values["feeds"][0]["symbol"] = "ETH/USDT:USDT"
+    serving(check, source)
+
+
+def test_the_picture_of_the_documentation(tmp_path):
+    kept = os.environ.get("JAXTRADE_SCREENSHOT")
+    if not kept:
+        pytest.skip("JAXTRADE_SCREENSHOT=FILE keeps the picture of the page")
+
+    async def check(ask, source, url):
+        source.is_ready, source.reasons = False, ["REDUCING", "mismatch"]
+        picture = await photograph(f"{url}/#{CONTROL}", tmp_path)
+        await asyncio.to_thread(Path(kept).write_bytes, picture)
+
+    serving(check, Source(symbols=sample_symbols(9)))
 
 
 def test_text_from_a_venue_never_becomes_markup(tmp_path):
