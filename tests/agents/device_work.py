@@ -187,7 +187,7 @@ def over_blocks(case: Case, count: int) -> Callable[[Any], Any]:
     return jax.jit(update)
 
 
-def minibatches() -> dict[str, Any]:
+def minibatches(_: str) -> dict[str, Any]:
     """Two minibatches, whose lanes depend on the devices, beside blocks on one device."""
     case = probe(ppo.PPO, ppo.PPOConfig(**{**_PROBE, "minibatches": 2}))
     return compared(case.run(over_blocks(case, COUNT)), case.on(COUNT).run())
@@ -254,8 +254,6 @@ def compare(folder: str) -> dict[str, Any]:
     case = alone()
     return {
         "ppo": compared(case.run(), case.on(COUNT).run()),
-        "grpo": compared(groups().run(), groups().on(COUNT).run()),
-        "minibatches": minibatches(),
         "layout": laid_out(case),
         "restored": restored(case, Path(folder)),
     }
@@ -263,6 +261,11 @@ def compare(folder: str) -> dict[str, Any]:
 
 def compare_segments(_: str) -> dict[str, Any]:
     case = segments()
+    return compared(case.run(), case.on(COUNT).run())
+
+
+def compare_groups(_: str) -> dict[str, Any]:
+    case = groups()
     return compared(case.run(), case.on(COUNT).run())
 
 
@@ -294,6 +297,8 @@ def run(given: str) -> dict[str, Any]:
 def main(task: str, argument: str) -> None:
     tasks: dict[str, Callable[[str], dict[str, Any]]] = {
         "compare": compare,
+        "groups": compare_groups,
+        "minibatches": minibatches,
         "segments": compare_segments,
         "run": run,
     }

@@ -64,7 +64,7 @@ def test_the_action_is_conditioned_on_the_observation() -> None:
 def test_the_gradient_is_that_of_log_probability_times_advantage() -> None:
     keys = jax.random.split(jax.random.key(1), 4)
     observation = {"account_state": jax.random.normal(keys[0], (64, 2))}
-    network = LEARNER.network.init(keys[1], observation)["params"]
+    network = jax.jit(LEARNER.network.init)(keys[1], observation)["params"]
     action = jax.random.randint(keys[2], (64,), 0, 2)
     advantage, target = jax.random.normal(keys[3], (2, 64))
 
@@ -73,7 +73,7 @@ def test_the_gradient_is_that_of_log_probability_times_advantage() -> None:
         logs = jax.nn.log_softmax(logits)
         return logits, value, logs
 
-    acted = outputs(network)[2][jnp.arange(64), action]
+    acted = jax.jit(outputs)(network)[2][jnp.arange(64), action]
 
     def clipped(network: Any) -> Any:
         logits, value, _ = outputs(network)

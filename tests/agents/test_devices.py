@@ -79,18 +79,14 @@ def assert_same_run(compared: Mapping[str, Any]) -> None:
     assert compared["integers"]
 
 
-@pytest.mark.parametrize("what", ["ppo", "grpo"])
-def test_eight_devices_learn_what_one_learns(eight: dict[str, Any], what: str) -> None:
-    assert_same_run(eight[what])
-
-
-def test_minibatches_are_made_of_the_lanes_of_each_device(eight: dict[str, Any]) -> None:
-    assert_same_run(eight["minibatches"])
+def test_eight_devices_learn_what_one_learns(eight: dict[str, Any]) -> None:
+    assert_same_run(eight["ppo"])
 
 
 @pytest.mark.slow
-def test_stretches_are_learnt_from_alike(tmp_path: Path) -> None:
-    assert_same_run(found(begin("segments", tmp_path, 8))[0])
+@pytest.mark.parametrize("task", ["groups", "minibatches", "segments"])
+def test_groups_minibatches_and_stretches_are_shared_out_too(task: str, tmp_path: Path) -> None:
+    assert_same_run(found(begin(task, tmp_path, 8))[0])
 
 
 def test_a_state_stays_on_its_devices_between_chunks(eight: dict[str, Any]) -> None:

@@ -97,9 +97,8 @@ def test_the_target_is_that_of_the_definition(double: bool) -> None:
     learner = dqn.DQN.create(probes.Probe(), settings)
     keys = jax.random.split(jax.random.key(0), 6)
     now, following = jax.random.normal(keys[0], (2, 64, 2))
-    network, target = (
-        learner.network.init(key, {"account_state": now})["params"] for key in keys[1:3]
-    )
+    init = jax.jit(learner.network.init)
+    network, target = (init(key, {"account_state": now})["params"] for key in keys[1:3])
     batch = transitions.Transition(
         observation={"account_state": now},
         action=jax.random.randint(keys[3], (64,), 0, 2),
@@ -118,11 +117,15 @@ def test_the_target_is_that_of_the_definition(double: bool) -> None:
     assert (q(network, following).argmax(-1) != later.argmax(-1)).any()
     wanted = np.asarray(batch.reward) + np.asarray(batch.discount) * later[every, picked]
     value = q(network, now)[every, np.asarray(batch.action)]
-    found, at = learner._errors(network, target, batch, settings, None)
+    found, at = jax.jit(lambda *given: learner._errors(*given, batch, settings, None))(
+        network, target
+    )
     np.testing.assert_allclose(at, value, atol=1e-5)
     np.testing.assert_allclose(found, wanted - value, atol=1e-5)
     # The target is not learnt from.
-    gradient = jax.grad(lambda one: learner._errors(network, one, batch, settings, None)[0].sum())
+    gradient = jax.jit(
+        jax.grad(lambda one: learner._errors(network, one, batch, settings, None)[0].sum())
+    )
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient(target)))
 
 

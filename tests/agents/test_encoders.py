@@ -16,8 +16,8 @@ ENCODERS = [CausalConvolution((4, 2), 3, 3, jnp.tanh), LinearRecurrence((4, 2), 
 def test_the_convolution_is_a_padded_dilated_convolution(rows: int) -> None:
     x = jax.random.normal(jax.random.key(1), (5, rows, 3))
     layer = CausalConvolution((4, 2), 3, 3, jnp.tanh)
-    params = layer.init(jax.random.key(0), x)
-    out = layer.apply(params, x)
+    params = jax.jit(layer.init)(jax.random.key(0), x)
+    out = jax.jit(layer.apply)(params, x)
     values = np.asarray(x, np.float64)
     for i, dilation in enumerate((1, 3)):
         kernel = np.asarray(params["params"][f"kernel_{i}"], np.float64)
@@ -35,7 +35,7 @@ def test_the_convolution_is_a_padded_dilated_convolution(rows: int) -> None:
 def test_the_recurrence_is_a_sum_of_decayed_rows(rows: int) -> None:
     x = jax.random.normal(jax.random.key(1), (5, rows, 3))
     layer = LinearRecurrence((6,), 8, jnp.tanh)
-    params = layer.init(jax.random.key(0), x)
+    params = jax.jit(layer.init)(jax.random.key(0), x)
     named = {name: np.asarray(p, np.float64) for name, p in params["params"].items()}
     decay = np.exp(-np.exp(named["rate_0"]))
     np.testing.assert_allclose(-1 / np.log(decay), np.geomspace(1, 8, 6), rtol=1e-5)
@@ -43,19 +43,19 @@ def test_the_recurrence_is_a_sum_of_decayed_rows(rows: int) -> None:
     terms = decay ** np.arange(newest.shape[1])[:, None] * (newest @ named["into_0"])
     spread = np.sqrt(1 - decay**2) * terms.sum(1)
     expected = np.tanh(spread @ named["out_0"] + newest[:, 0] @ named["beside_0"])
-    np.testing.assert_allclose(layer.apply(params, x)[:, 0], expected, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(layer.apply)(params, x)[:, 0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_an_encoder_looks_as_far_as_it_says(encoder: CausalConvolution | LinearRecurrence) -> None:
     rows, newer = encoder.reach + 6, 3
     x = jax.random.normal(jax.random.key(1), (1, rows, 3))
-    params = encoder.init(jax.random.key(0), x)
+    params = jax.jit(encoder.init)(jax.random.key(0), x)
 
     def out(x: jax.Array) -> jax.Array:
         return encoder.apply(params, x, newer)[0].sum(-1)
 
-    sensitivity = jnp.abs(jax.jacobian(out)(x)).max(-1)[:, 0]  # [newer, rows]
+    sensitivity = jnp.abs(jax.jit(jax.jacobian(out))(x)).max(-1)[:, 0]  # [newer, rows]
     for i in range(newer):
         newest = rows - newer + i
         assert float(sensitivity[i, newest - encoder.reach]) > 0
@@ -68,9 +68,10 @@ def test_an_encoder_looks_as_far_as_it_says(encoder: CausalConvolution | LinearR
 def test_windows_and_stretches_agree(encoder: CausalConvolution | LinearRecurrence) -> None:
     window, bars = encoder.reach + 4, 9
     x = jax.random.normal(jax.random.key(1), (2, window + bars - 1, 3))
-    params = encoder.init(jax.random.key(0), x)
-    together = encoder.apply(params, x, bars)
-    alone = [encoder.apply(params, x[:, i : i + window])[:, 0] for i in range(bars)]
+    params = jax.jit(encoder.init)(jax.random.key(0), x)
+    together = jax.jit(encoder.apply, static_argnums=2)(params, x, bars)
+    apply = jax.jit(encoder.apply)
+    alone = [apply(params, x[:, i : i + window])[:, 0] for i in range(bars)]
     np.testing.assert_allclose(together, np.stack(alone, axis=1), atol=1e-6)
 
 

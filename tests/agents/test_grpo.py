@@ -429,10 +429,12 @@ def test_the_table_is_the_environment() -> None:
     generator = np.random.default_rng(0)
     bars = generator.integers(0, int(env.market.last), 50)
     actions = generator.integers(0, 3, 50)
-    looked_up = jax.vmap(
-        lambda bar, action: table.transition(
-            env.initial_state(bar, params.cash_low, params), action, jnp.float32(0.9), params
-        )[1]
+    looked_up = jax.jit(
+        jax.vmap(
+            lambda bar, action: table.transition(
+                env.initial_state(bar, params.cash_low, params), action, jnp.float32(0.9), params
+            )[1]
+        )
     )(jnp.asarray(bars), jnp.asarray(actions))
     np.testing.assert_allclose(looked_up, env.score(bars, actions), atol=1e-7)
     assert len(set(np.round(np.asarray(looked_up), 6))) > 3

@@ -22,13 +22,12 @@ from tests.agents.conftest import Small, config
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_index_and_dict_observations_give_the_same_numbers(small: Small, encoder: str) -> None:
-    states = jax.vmap(small.env.fresh_state, in_axes=(0, 0, None))(
-        jnp.arange(7, dtype=jnp.uint32) * 1000, jnp.linspace(0, 0.9, 7), small.params
-    )
+    fresh = jax.jit(jax.vmap(small.env.fresh_state, in_axes=(0, 0, None)))
+    states = fresh(jnp.arange(7, dtype=jnp.uint32) * 1000, jnp.linspace(0, 0.9, 7), small.params)
 
     def seen(mode: str) -> dict[str, jax.Array]:
         env = SequentialTradingEnv(small.env.market, config(observation=mode))
-        return jax.vmap(lambda state: env.observe(None, state, None, small.params))(states)
+        return jax.jit(jax.vmap(lambda state: env.observe(None, state, None, small.params)))(states)
 
     market = small.params.market
     expanded, windows = expand(seen("index"), market), seen("dict")
@@ -38,9 +37,10 @@ def test_index_and_dict_observations_give_the_same_numbers(small: Small, encoder
 
     network = ActorCritic(3, hidden_sizes=(8,), encoder=encoder, channels=(4,))
     params = jax.jit(network.init)(jax.random.key(0), windows)
-    from_windows = network.apply(params, small.normalizer.observation(windows))
+    apply = jax.jit(network.apply)
+    from_windows = apply(params, small.normalizer.observation(windows))
     # What the learner does: the tables are normalised once, the windows cut out of them.
-    from_index = network.apply(params, expand(seen("index"), small.normalizer.market(market)))
+    from_index = apply(params, expand(seen("index"), small.normalizer.market(market)))
     for ours, theirs in zip(from_index, from_windows, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -97,12 +97,11 @@ def test_the_order_in_which_windows_are_given_means_nothing(small: Small, encode
         {"bar": jnp.array([60]), "account_state": jnp.ones((1, 6))}, small.params.market
     )
     network = ActorCritic(3, hidden_sizes=(8,), encoder=encoder, channels=(4,))
-    params = network.init(jax.random.key(0), observation)
+    params = jax.jit(network.init)(jax.random.key(0), observation)
+    apply = jax.jit(network.apply)
     turned = dict(reversed(observation.items()))
     assert list(turned) != list(observation)
-    np.testing.assert_array_equal(
-        network.apply(params, turned)[0], network.apply(params, observation)[0]
-    )
+    np.testing.assert_array_equal(apply(params, turned)[0], apply(params, observation)[0])
 
 
 def test_the_default_network_of_the_four_frames_has_its_stated_size() -> None:

@@ -40,15 +40,16 @@ def collected(small: Small) -> Any:
 def test_it_equals_stepping_the_environment(small: Small, collected: Any) -> None:
     draws, lanes, (after, batch, metrics) = collected
     env, params = small.learner.env, small.params
-    advance = jax.jit(env.transition)
+    advance, decide = jax.jit(env.transition), jax.jit(act)
+    observe = jax.jit(lambda state, params: env.observe(None, state, None, params))
     opened = cost = 0.0
     finished: list[float] = []
     for lane in range(LANES):
         state = jax.tree.map(lambda x, lane=lane: x[lane], lanes.state)
         total = 0.0
         for t in range(STEPS):
-            observation = env.observe(None, state, None, params)
-            logits, value = act(jax.tree.map(lambda x: x[None], observation))
+            observation = observe(state, params)
+            logits, value = decide(jax.tree.map(lambda x: x[None], observation))
             weights = np.exp(np.asarray(jax.nn.log_softmax(logits)[0], np.float64))
             action = int(np.searchsorted(np.cumsum(weights)[:-1], draws.action[t, lane], "right"))
             assert int(batch.action[t, lane]) == action

@@ -74,11 +74,16 @@ def test_a_stretch_encodes_what_its_windows_encode(learner: ppo.PPO, started: An
     first, last = int(market.first), int(market.last)
     # All starts: those at the end of the data slice elsewhere.
     starts = jnp.arange(first, last - plan.steps + 1, dtype=jnp.int32)
-    segment = segments.cut(market, starts, plan)
-    found = learner.outputs(started.params, segment.rows, segment.places, method="embed")
     bars = starts[:, None] + jnp.arange(plan.steps + 1, dtype=jnp.int32)
-    seen = expand({"bar": bars, "account_state": jnp.zeros((*bars.shape, 6))}, market)
-    windows = learner.outputs(started.params, seen, method="embed")
+
+    @jax.jit
+    def both(params: Any, market: Any) -> Any:
+        segment = segments.cut(market, starts, plan)
+        found = learner.outputs(params, segment.rows, segment.places, method="embed")
+        seen = expand({"bar": bars, "account_state": jnp.zeros((*bars.shape, 6))}, market)
+        return found, learner.outputs(params, seen, method="embed")
+
+    found, windows = both(started.params, market)
     assert found.shape == windows.shape == (*bars.shape, 16)
     np.testing.assert_allclose(found, windows, atol=2e-5)
     assert float(jnp.abs(windows).max()) > 0.1
