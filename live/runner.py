@@ -104,7 +104,7 @@ async def run(
         )
         await prepare(venue, daemon)
         await stack.enter_async_context(managed(daemon))
-        await stack.enter_async_context(timed(clock, estimator, venue, daemon))
+        await stack.enter_async_context(timed(clock, venue, daemon))
         named = ", ".join(symbols)
         notifier.send(Kind.START, f"mode {config.runner.mode}, {venue.name}", named)
         code = await _until_told(daemon)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -55,6 +56,8 @@ class Running:
         self.desk, self.trader, self.replay = desk, trader, replay
         self.view: View | None = None
         self.told = Told()
+        # Keeps the clock on the venue's time; ends with `close`.
+        self.keeping: asyncio.Future[None] | None = None
         self._delay_ms = round(bar_delay * 1000)
         self._shown_at = clock.monotonic()
         self._unreadable = 0
@@ -263,6 +266,9 @@ class Running:
     async def close(self) -> None:
         """Stop asking about orders in doubt, and release the venue."""
         self.journal.health.told = self._counted
+        if self.keeping is not None:
+            self.keeping.cancel()
+            await asyncio.wait({self.keeping})
         await self.trader.close()
         await self.venue.close()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from live.clock import Clock, SystemClock, synchronise
+from live.clock.keeping import keep_time
 from live.config.environments import ExchangeEnvConfig
 from live.env import credentials
 from live.env.running import Running
@@ -97,4 +99,9 @@ async def running_of(
         disaster_stop=None if replay else getattr(config, "disaster_stop_fraction", None),
     )
     trader = SymbolTrader(venue, journal, clock, instrument, observer, terms, desk)
-    return Running(config, venue, clock, journal, desk, trader, replay=replay, bar_delay=bar_delay)
+    running = Running(
+        config, venue, clock, journal, desk, trader, replay=replay, bar_delay=bar_delay
+    )
+    if isinstance(clock, SystemClock):
+        running.keeping = asyncio.ensure_future(keep_time(clock, venue.server_time))
+    return running

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
 from jaxtrade.extras import missing_extra
-from live.clock import SystemClock, synchronise
+from live.clock import SystemClock
+from live.clock.keeping import keep_time
 from live.config import LiveConfig
 from live.operations.meter import Meter, PrometheusMeter
 from live.operations.metrics import Metrics
@@ -18,9 +19,8 @@ from live.operations.server import OperationsServer
 from live.operations.systemd import Notify
 from live.risk import TradingState
 from live.secrets import Secret, Tokens
-from live.timing import OffsetEstimator
 from live.trading.daemon import Daemon
-from live.types import Fill, FillKind, UnreadableError
+from live.types import Fill, FillKind
 from live.venue import Venue
 
 try:
@@ -31,7 +31,6 @@ except ImportError as error:
 _log = logging.getLogger("live.operations.services")
 
 _LOOK_SECONDS = 1.0
-_RESYNC_SAMPLES = 3
 _FLUSH_SECONDS = 5.0
 _STATES = {TradingState.HALTED: Kind.HALTED, TradingState.REDUCING: Kind.REDUCING}
 
@@ -136,35 +135,10 @@ async def _keep_telling(daemon: Daemon, notify: Notify) -> None:
 
 
 @contextlib.asynccontextmanager
-async def timed(
-    clock: SystemClock, estimator: OffsetEstimator, venue: Venue, daemon: Daemon
-) -> AsyncIterator[None]:
+async def timed(clock: SystemClock, venue: Venue, daemon: Daemon) -> AsyncIterator[None]:
     """The venue's clock is measured again and again, and at once when the machine had slept."""
-    async with _running(_keep_time(clock, estimator, venue, daemon.look_now)):
+    async with _running(keep_time(clock, venue.server_time, daemon.look_now)):
         yield
-
-
-async def _keep_time(
-    clock: SystemClock, estimator: OffsetEstimator, venue: Venue, disturbed: Callable[[], None]
-) -> None:
-    measured, seen = clock.monotonic(), clock.disturbances
-    while True:
-        await clock.sleep(_LOOK_SECONDS)
-        woken = clock.disturbances != seen
-        if not woken and clock.monotonic() - measured < clock.limits.resync_seconds:
-            continue
-        try:
-            await synchronise(clock, estimator, venue.server_time, samples=_RESYNC_SAMPLES)
-        except UnreadableError as error:
-            _log.warning("the venue's time could not be read: %s", error)
-            continue
-        measured = clock.monotonic()
-        if woken:
-            seen = clock.disturbances
-            _log.warning("the machine slept or its clock was set; measured the venue's time again")
-            disturbed()
-        if clock.limits.warns(clock.offset_ms):
-            _log.warning("this machine's clock is off by %.0f ms", clock.offset_ms)
 
 
 @contextlib.asynccontextmanager

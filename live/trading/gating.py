@@ -91,6 +91,7 @@ class Gatekeeper:
             venue_time_ms=now,
             entry_window_ms=self.config.entry_window * 1000,
             clock_uncertainty_ms=uncertainty_of(self.clock),
+            clock_limit_ms=self.config.sends.good_clock_ms,
             clock_denial=denial_of(self.clock),
             journal_writable=self.journal.health.failure is None,
             disk_ok=free is None or free > 0,

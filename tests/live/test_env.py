@@ -17,6 +17,7 @@ import pytest
 
 from jaxtrade import SequentialTradingEnv, SequentialTradingEnvConfig
 from jaxtrade.market import synthetic
+from live.clock import ClockLimits, SystemClock, synchronise
 from live.config.environments import BybitFuturesSLTPTradingEnvConfig, BybitFuturesTradingEnvConfig
 from live.env import (
     BybitFuturesSLTPTradingEnv,
@@ -31,6 +32,7 @@ from live.replay.data import ReplayData
 from live.replay.faults import Fault, with_faults
 from live.replay.money import ReplayTerms
 from live.risk import TradingState
+from live.timing import OffsetEstimator
 from live.types import Balance, FillKind, Flat, Held, UnreadableError
 from tests.live.harness import BTC, SYMBOL, ServerClock, exchange, minutes, venue_of
 
@@ -740,3 +742,35 @@ def test_the_same_calls_work_without_an_event_loop() -> None:
     # It can be opened again.
     with env.sync() as blocking:
         assert blocking.reset()[1]["equity"] == CASH
+
+
+def test_the_venues_time_is_measured_as_long_as_the_environment_runs() -> None:
+    """Else no entry would pass the clock's limit once the first measurement is old."""
+
+    async def test() -> None:
+        server = exchange(minutes(260), 200, speed=1.0)
+        async with server.running():
+            venue = venue_of(server)
+            asked: list[float] = []
+            read = venue.server_time
+
+            async def counted() -> int:
+                asked.append(0.0)
+                return await read()
+
+            venue.server_time = counted  # type: ignore[method-assign]
+            estimator = OffsetEstimator()
+            clock = SystemClock(estimator, ClockLimits(resync_seconds=0.5))
+            await venue.connect()
+            await synchronise(clock, estimator, venue.server_time)
+            env = levels(venue, clock=clock)
+            await env.reset()
+            before = len(asked)
+            await asyncio.sleep(1.5)
+            assert len(asked) > before
+            await env.close()
+            ended = len(asked)
+            await asyncio.sleep(1.2)
+            assert len(asked) == ended
+
+    run(test())

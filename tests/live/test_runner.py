@@ -27,6 +27,7 @@ from jaxtrade import Bundle, Rules, SequentialTradingEnv, SequentialTradingEnvCo
 from jaxtrade.market import synthetic
 from live import config, runner
 from live.clock import ClockLimits, OffsetEstimator, SystemClock, VirtualClock
+from live.clock.keeping import keep_time
 from live.config import preflight, template, trained
 from live.exchange import cli as exchange_cli
 from live.exchange.server import ExchangeServer
@@ -541,6 +542,7 @@ def test_the_clock_is_measured_again_in_time_and_after_a_sleep() -> None:
     class Clock:
         limits = ClockLimits(resync_seconds=10)
         disturbances, offset_ms, now = 0, 0.0, 0.0
+        estimator = OffsetEstimator()
 
         def monotonic(self) -> float:
             return self.now
@@ -561,10 +563,9 @@ def test_the_clock_is_measured_again_in_time_and_after_a_sleep() -> None:
                 raise UnreadableError("no answer")
             return int(clock.now * 1000)
 
-    keeping = services._keep_time(
+    keeping = keep_time(
         clock,  # type: ignore[arg-type]
-        OffsetEstimator(),
-        Venue(),  # type: ignore[arg-type]
+        Venue().server_time,
         lambda: woken.append(clock.now),
     )
     with pytest.raises(asyncio.CancelledError):
