@@ -59,7 +59,7 @@ async def run(
     check_modes(config, confirm)
     keys = secrets or {}
     estimator = OffsetEstimator()
-    clock = SystemClock(estimator, _limits(config))
+    clock = SystemClock(estimator, clock_limits(config))
     venue: Venue = venue_of(config, keys, clock)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(venue.close)
@@ -152,7 +152,8 @@ def _journal_of(config: LiveConfig, account_id: str, clock: SystemClock) -> Jour
     )
 
 
-def _limits(config: LiveConfig) -> ClockLimits:
+def clock_limits(config: LiveConfig) -> ClockLimits:
+    """How far the venue's time may be from this machine's."""
     given = config.clock
     return ClockLimits(
         resync_seconds=given.resync_seconds,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -13,9 +12,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from live.clock import SystemClock
-from live.exchange.opening import default_instrument
+from live.exchange.opening import instruments
 from live.exchange.server import ExchangeServer
-from live.types import Instrument
 
 HISTORY = 300
 
@@ -62,18 +60,6 @@ class Exchange:
         """Move the time of an exchange that stands still."""
         self.pipe.send(time_ms)
         self.pipe.recv()
-
-
-def instruments(count: int) -> list[Instrument]:
-    """Contracts that differ by their name."""
-    first = default_instrument()
-    bases = [first.base, *(f"S{number:03}" for number in range(1, count))]
-    return [
-        dataclasses.replace(
-            first, symbol=f"{base}/USDT:USDT", venue_symbol=f"{base}USDT", base=base
-        )
-        for base in bases
-    ]
 
 
 @contextlib.contextmanager

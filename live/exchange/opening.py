@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -44,6 +45,18 @@ def default_instrument() -> Instrument:
         taker_fee=Decimal("0.00055"),
         maintenance_rate=Decimal("0.005"),
     )
+
+
+def instruments(count: int) -> list[Instrument]:
+    """The default instrument, and others that differ by their name only."""
+    first = default_instrument()
+    bases = [first.base, *(f"S{number:03}" for number in range(1, count))]
+    return [
+        dataclasses.replace(
+            first, symbol=f"{base}/USDT:USDT", venue_symbol=f"{base}USDT", base=base
+        )
+        for base in bases
+    ]
 
 
 def open_engine(

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from live.clock import ClockLimits, SystemClock
+from live.clock import SystemClock
 from live.config import LiveConfig, preflight
 from live.operations import doctor_account as accounts
 from live.operations import doctor_policy as policies
@@ -101,17 +101,11 @@ def examined(
         return ordered([*rows, Row("environment", "venue", Verdict.SKIP, text)])
     wanted = {} if config.runner.mode == "paper" else config.env.constants.secrets
     keys = read_secrets(wanted, environ=environ, file=credentials) if wanted else {}
-    limits = ClockLimits(
-        resync_seconds=config.clock.resync_seconds,
-        warn_ms=config.clock.warn_ms,
-        halt_ms=config.clock.halt_ms,
-        suspend_seconds=config.clock.suspend_seconds,
-    )
-    estimator = OffsetEstimator()
-    clock = SystemClock(estimator, limits)
     # Heavy, and of no use where the configuration is wrong.
-    from live.runner import venue_of
+    from live.runner import clock_limits, venue_of
 
+    limits, estimator = clock_limits(config), OffsetEstimator()
+    clock = SystemClock(estimator, limits)
     visit = Visit(
         config,
         venue_of(config, keys, clock),

@@ -1,7 +1,4 @@
-"""From a configuration to the parts of a daemon: decisions, observers, policies, traders.
-
-Environments, replays and the daemon are put together here, and only here.
-"""
+"""From a configuration to a daemon: its account, its symbols, limits and deadlines."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ from live.operations.meter import Meter
 from live.orders.followup import FollowConfig
 from live.orders.resolution import ResolveConfig
 from live.planner.decision import DecisionConfig
+from live.policy import Policy
 from live.reconcile.reactions import ForeignPolicy
 from live.trading.cash import CashWatch
 from live.trading.daemon import Daemon, DaemonConfig
@@ -102,10 +100,11 @@ def daemon_of(
     every = max(_LISTING_SECONDS, _LISTING_SECONDS * len(listed) / 10)
     gate = asyncio.Semaphore(_SETTINGS_AT_ONCE)
     loops: list[SymbolLoop] = []
+    policy: Policy | None = None
     for name, one in listed.items():
         env, instrument = config.env_of(name), one.instrument
         decision = decision_of(env, instrument)
-        observer, policy = policy_of(config, decision)
+        observer, policy = policy_of(config, decision, like=policy)
         terms = terms_of(config, env, decision)
         trader = SymbolTrader(venue, journal, clock, instrument, observer, terms, desk, turns=turns)
         loops.append(

@@ -52,12 +52,18 @@ def decision_of(
 
 
 def policy_of(
-    config: LiveConfig, decision: DecisionConfig, *, replay: bool = False
+    config: LiveConfig,
+    decision: DecisionConfig,
+    *,
+    replay: bool = False,
+    like: Policy | None = None,
 ) -> tuple[Observer, Policy]:
     """Who decides, and the observer that shows it what it was trained on.
 
     Args:
       replay: the account is that of the environments, not a venue's.
+      like: of another symbol of the same configuration; what is compiled and remembers nothing
+        serves both.
 
     Raises:
       ValueError: none is configured, or it does not fit.
@@ -65,7 +71,7 @@ def policy_of(
     env, wanted = config.env, config.policy
     leverage, rate = decision.leverage, decision.maintenance_rate
     if wanted.bundle is not None:
-        bundle = Bundle.load(wanted.bundle)
+        bundle = like.bundle if isinstance(like, BundlePolicy) else Bundle.load(wanted.bundle)
         observer = observer_for(
             bundle,
             leverage=leverage,
@@ -74,8 +80,12 @@ def policy_of(
             allocation=decision.allocation,
         )
         _check_observed(observer, env)
+        if isinstance(like, BundlePolicy):
+            return observer, like
         return observer, BundlePolicy.load(wanted.bundle, _target(observer, decision))
     observer = observer_of(env, decision, replay=replay)
+    if isinstance(like, BaselinePolicy):
+        return observer, like
     target = _target(observer, decision)
     if wanted.factory is not None:
         return observer, CallablePolicy.made_by(wanted.factory, target)

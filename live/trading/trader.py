@@ -215,11 +215,6 @@ class SymbolTrader:
             brackets=self.config.decision.table is not None,
         )
 
-    def begin_anew(self) -> None:
-        """Forget the symbol: the account began anew."""
-        self.state = SymbolState.start()
-        self.view = None
-
     def forget_level(self) -> None:
         """Release the latch: the next action is compared with the position, not with a memory."""
         self.state = replace(self.state, last_level=None)

@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtrade.market import synthetic
 from live import config as configs
 from live.clock import newest_closed_bar, next_boundary
-from live.exchange.opening import default_instrument
+from live.exchange.opening import default_instrument, instruments
 from live.exchange.server import ExchangeServer
 from live.journal import Journal
 from live.policy import CallablePolicy
@@ -92,18 +92,6 @@ def minutes(rows: int, seed: int = 3, volatility: float = 0.001) -> pd.DataFrame
         high=frame[["high"]].assign(o=opening).max(axis=1),
         low=frame[["low"]].assign(o=opening).min(axis=1),
     )
-
-
-def instruments(count: int) -> list[Instrument]:
-    """Bitcoin, and others that differ by their name only."""
-    first = default_instrument()
-    bases = [first.base, *(f"S{number:03}" for number in range(1, count))]
-    return [
-        dataclasses.replace(
-            first, symbol=f"{base}/USDT:USDT", venue_symbol=f"{base}USDT", base=base
-        )
-        for base in bases
-    ]
 
 
 def fine() -> Instrument:

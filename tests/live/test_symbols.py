@@ -22,6 +22,8 @@ def positions(rig: Rig) -> list[Decimal]:
 
 def test_every_symbol_trades_its_share() -> None:
     async def test(rig: Rig) -> None:
+        # What remembers nothing is compiled once.
+        assert len({id(loop.policy) for loop in rig.daemon.symbols}) == 1
         await rig.bars([LONG, SHORT, FLAT])
         first, second, third = positions(rig)
         assert first > 0 > second
