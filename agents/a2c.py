@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flax import struct
 
-from agents.learner import count, number, switch
+from agents.learner_config import count, number, switch
 from agents.ppo import PPOConfig
 
 

@@ -22,8 +22,8 @@ import jax
 import numpy as np
 
 from agents import processes
-from agents.learner import LearnerConfig
-from jaxtrade.bundle import describe_features, hash_of, versions
+from agents.learner_config import LearnerConfig
+from jaxtrade.descriptions import describe_features, hash_of, versions
 from jaxtrade.files import atomic_write
 
 _MANIFEST = "manifest.json"

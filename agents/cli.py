@@ -195,7 +195,7 @@ def print_held_out(comparison: Any, subject: str, test: Any, console: Any) -> No
     """Print what came out on the held-out range, and how little it can show."""
     from agents.comparison import caveat, print_table
     from agents.results import describe_range
-    from jaxtrade.report.tearsheet import judge
+    from jaxtrade.report.verdict import judge
 
     found = describe_range(test)
     title = f"held out: {found['first_decision']} to {found['end']} UTC, the same costs for all"
@@ -223,12 +223,13 @@ def evaluate(argv: Sequence[str]) -> int:
 
     from agents import evaluate as evaluation
     from agents.comparison import caveat, compare, print_table
+    from agents.ranges import between, trained_on
     from agents.results import describe_range
     from jaxtrade.bundle import Bundle
 
     bundle = Bundle.load(given.bundle)
     env = _environment(bundle, given.frame)
-    market = _between(env.market, given.start, given.end)
+    market = between(env.market, given.start, given.end)
     records = evaluation.run(env, evaluation.BundlePolicy(bundle), market=market)
     comparison = compare(
         env, {"bundle": records}, market, random_policies=max(given.random_policies, 1)
@@ -241,7 +242,7 @@ def evaluate(argv: Sequence[str]) -> int:
         title = f"{given.bundle}: {found['first_decision']} to {found['end']} UTC"
         print_table(comparison, title, console)
         console.print(caveat(comparison.days), style="italic")
-        known = _trained_on(bundle, market)
+        known = trained_on(bundle, market)
         if known:
             console.print(known, style="bold", highlight=False)
     if given.report:
@@ -266,37 +267,6 @@ def _environment(bundle: Any, frame: str) -> Any:
         env = evaluated(find(bundle.environment).env(read_frame(frame), config))
     bundle.check(env)
     return env
-
-
-def _trained_on(bundle: Any, market: Any) -> str | None:
-    """How much of a range lies in the time that the bundle was trained on; None when nothing."""
-    import numpy as np
-    import pandas as pd
-
-    learnt = bundle.details.get("ranges", {}).get("train")
-    if learnt is None:
-        return None
-    minutes = market.spec.execute_on.minutes
-    times = market.bar_time[int(market.first) : int(market.last)]
-    decisions = pd.to_datetime(times) + pd.Timedelta(minutes=minutes)
-    inside = (decisions >= learnt["first_decision"]) & (decisions < learnt["end"])
-    count = int(np.sum(inside))
-    if not count:
-        return None
-    return (
-        f"In-sample: {count:,} of these {len(times):,} decisions lie between "
-        f"{learnt['first_decision']} and {learnt['end']}, which this policy was trained on. If the "
-        f"prices are the same, judge it with --start {learnt['end']}."
-    )
-
-
-def _between(market: Any, start: str | None, end: str | None) -> Any:
-    """The part of a market that decides from ``start`` on and ends by ``end``."""
-    if start is not None:
-        market = market.split(start)[1]
-    if end is not None:
-        market = market.split(end)[0]
-    return market
 
 
 def demo(argv: Sequence[str]) -> int:

@@ -29,7 +29,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from agents import processes
-from agents.learner import Learner, LearnerConfig
+from agents.learner import Learner
+from agents.learner_config import LearnerConfig
 from agents.networks import Normalizer
 
 Array = jax.Array

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from agents import gradients, replay, rollout
-from agents.learner import count, index_twin, number, require_discrete, switch
+from agents.learner import index_twin, require_discrete
+from agents.learner_config import count, number, switch
 from agents.networks import Normalizer
 from agents.transitions import Transition, reward_scale, scaled, take
 

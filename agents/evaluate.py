@@ -26,7 +26,7 @@ from jaxtrade.envs import (
 )
 from jaxtrade.envs.bracket import BracketTradingEnvConfig
 from jaxtrade.market.windows import windows
-from jaxtrade.tracing import joined, record_steps
+from jaxtrade.recording import joined, record_steps
 
 Array = jax.Array
 Record = dict[str, np.ndarray]

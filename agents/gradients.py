@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents.learner import LearnerConfig, gradient_norm
+from agents.learner import gradient_norm
+from agents.learner_config import LearnerConfig
 from agents.losses import learning_metrics
 
 Array = jax.Array

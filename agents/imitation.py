@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from agents import gradients
-from agents.learner import Learner, index_twin, normalised, number, require_discrete
+from agents.learner import Learner, index_twin, normalised, require_discrete
+from agents.learner_config import number
 from agents.networks import Normalizer
 from agents.recorded import Recording
 from agents.transitions import StoredConfig, take

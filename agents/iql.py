@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from agents import gradients
-from agents.learner import Learner, index_twin, normalised, number, require_discrete
+from agents.learner import Learner, index_twin, normalised, require_discrete
+from agents.learner_config import number
 from agents.networks import ActorCritic, Normalizer
 from agents.recorded import Recording
 from agents.transitions import Transition, ValueConfig, reward_scale, scaled, take

@@ -15,18 +15,8 @@ from agents import losses, rollout, segments
 from agents.devices import ALIKE, LANES, first_lane, mean_over, merged
 from agents.experience import Experience, Segments, Steps
 from agents.gradients import by_parts
-from agents.learner import (
-    Learner,
-    LearnerConfig,
-    choice,
-    count,
-    gradient_norm,
-    index_twin,
-    normalised,
-    number,
-    require_discrete,
-    switch,
-)
+from agents.learner import Learner, gradient_norm, index_twin, normalised, require_discrete
+from agents.learner_config import LearnerConfig, choice, count, number, switch
 from agents.networks import SHARING, Normalizer
 from agents.reward_scale import ReturnScale, scaled
 from jaxtrade.wrappers import ContinuingEpisodes

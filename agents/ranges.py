@@ -7,11 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from agents.settings import RunSettings
 from jaxtrade.market import Market, datasets
-from jaxtrade.market.frame import NS_PER_MINUTE
+from jaxtrade.market.times import NS_PER_MINUTE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,34 @@ def split(market: Market, run: RunSettings) -> Ranges:
     dates = [_instant(market, text) for text in run.split]
     train, *middle, test = market.split(*dates, embargo_bars=embargo)
     return Ranges(train, middle[0] if middle else None, test)
+
+
+def trained_on(bundle: Any, market: Any) -> str | None:
+    """How much of a range lies in the time that the bundle was trained on; None when nothing."""
+    learnt = bundle.details.get("ranges", {}).get("train")
+    if learnt is None:
+        return None
+    minutes = market.spec.execute_on.minutes
+    times = market.bar_time[int(market.first) : int(market.last)]
+    decisions = pd.to_datetime(times) + pd.Timedelta(minutes=minutes)
+    inside = (decisions >= learnt["first_decision"]) & (decisions < learnt["end"])
+    count = int(np.sum(inside))
+    if not count:
+        return None
+    return (
+        f"In-sample: {count:,} of these {len(times):,} decisions lie between "
+        f"{learnt['first_decision']} and {learnt['end']}, which this policy was trained on. If the "
+        f"prices are the same, judge it with --start {learnt['end']}."
+    )
+
+
+def between(market: Any, start: str | None, end: str | None) -> Any:
+    """The part of a market that decides from ``start`` on and ends by ``end``."""
+    if start is not None:
+        market = market.split(start)[1]
+    if end is not None:
+        market = market.split(end)[0]
+    return market
 
 
 def _instant(market: Market, text: str) -> int:

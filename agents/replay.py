@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from agents import rollout
-from agents.learner import Learner, count, normalised
+from agents.learner import Learner, normalised
+from agents.learner_config import count
 from agents.networks import Normalizer
 from agents.transitions import Transition, ValueConfig, n_step
 

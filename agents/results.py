@@ -12,7 +12,7 @@ from agents import evaluate, policies
 from agents.checkpoint import fingerprint, git_commit, write_json
 from agents.comparison import Comparison, caveat, compare
 from agents.training import Finished, Prepared
-from jaxtrade.bundle import versions
+from jaxtrade.descriptions import versions
 
 BUNDLE, METRICS, REPORT = "bundle.zip", "metrics.json", "report.html"
 # Of the last row of progress.

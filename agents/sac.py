@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from agents import gradients, replay, rollout
-from agents.learner import index_twin, number
+from agents.learner import index_twin
+from agents.learner_config import number
 from agents.losses import entropy_of
 from agents.networks import ACCOUNT_STATE, ActorCritic, Normalizer
 from agents.transitions import Transition, reward_scale, scaled, take

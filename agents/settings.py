@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from agents import algorithms
 from agents.checkpoint import learner_settings
-from agents.learner import LearnerConfig
+from agents.learner_config import LearnerConfig
 from jaxtrade.envs import REGISTRY, SequentialTradingEnvConfig, TradingEnvConfig
 from jaxtrade.envs.registry import find
 from jaxtrade.hints import did_you_mean

@@ -33,7 +33,7 @@ from agents.sweep_programs import (
     train,
 )
 from agents.sweep_table import Row
-from jaxtrade.bundle import versions
+from jaxtrade.descriptions import versions
 from jaxtrade.metrics import summarize
 
 SWEEP, TABLE, BEST = "sweep.json", "table.csv", "best.json"

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from agents import rollout
-from agents.learner import LearnerConfig, count, number, switch
+from agents.learner_config import LearnerConfig, count, number, switch
 
 Array = jax.Array
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import importlib.metadata
 import io
 import json
 import os
@@ -28,6 +27,7 @@ import jax
 import numpy as np
 from jax import export
 
+from jaxtrade.descriptions import describe_features, difference, hash_of, plain, versions
 from jaxtrade.files import atomic_write
 
 Array = jax.Array
@@ -46,35 +46,6 @@ _DAMAGE = (
     RuntimeError,
 )
 _MANIFEST, _POLICY, _PARAMETERS = "manifest.json", "policy.bin", "parameters.npz"
-_PACKAGES = ("jaxtrade", "jax", "jaxlib", "numpy", "flax", "optax")
-
-
-def hash_of(description: Mapping[str, Any]) -> str:
-    """SHA-256 hex of a JSON-able description, independent of the order of its keys."""
-    text = json.dumps(_plain(description), sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def describe_features(spec: Any) -> dict[str, Any]:
-    """The JSON form of a `MarketSpec`: what a policy sees, column by column."""
-    return {
-        "time_frames": [frame.name for frame in spec.time_frames],
-        "window_sizes": list(spec.window_sizes),
-        "execute_on": spec.execute_on.name,
-        "feature_columns": [list(columns) for columns in spec.feature_columns],
-        "feature_names": list(spec.feature_names),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of the packages a policy was made with."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def export_policy(
@@ -226,7 +197,7 @@ class Bundle:
         ):
             if not same:
                 raise ValueError(
-                    f"bundle: made for another {what}: {_difference(ours, theirs)}; build the "
+                    f"bundle: made for another {what}: {difference(ours, theirs)}; build the "
                     "environment from bundle.config, or train a policy for this one"
                 )
 
@@ -241,7 +212,7 @@ class Bundle:
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            **{name: _plain(getattr(self, name)) for name in _JSON_FIELDS},
+            **{name: plain(getattr(self, name)) for name in _JSON_FIELDS},
             "members": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
         }
         text = json.dumps(manifest, indent=1, sort_keys=True).encode()
@@ -293,23 +264,3 @@ class Bundle:
 
 
 _JSON_FIELDS = tuple(field.name for field in dataclasses.fields(Bundle) if field.repr)
-
-
-def _plain(value: Any) -> Any:
-    """JSON-able form: tuples become lists, NumPy numbers Python's."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return value
-
-
-def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """The first field in which two descriptions differ."""
-    ours, theirs = _plain(ours), _plain(theirs)
-    for name in ours:
-        if ours[name] != theirs.get(name):
-            return f"{name} was {ours[name]}, here it is {theirs.get(name)}"
-    return "the recorded hash differs"

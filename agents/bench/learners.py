@@ -18,7 +18,8 @@ from agents.bench.timing import (
     program_megabytes,
     spread,
 )
-from agents.learner import Learner, LearnerConfig, normalised, start, train_chunk
+from agents.learner import Learner, normalised, start, train_chunk
+from agents.learner_config import LearnerConfig
 from agents.networks import Normalizer, count_parameters
 from agents.outcomes import params_of
 

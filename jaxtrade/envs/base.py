@@ -11,7 +11,8 @@ import numpy as np
 from gymnax.environments import environment
 
 from jaxtrade.envs import spaces
-from jaxtrade.envs.mechanics import Config, TradingMechanics
+from jaxtrade.envs.mechanics import TradingMechanics
+from jaxtrade.envs.parameters import Config
 from jaxtrade.envs.state import EnvParams, EnvState
 from jaxtrade.market.windows import windows
 

@@ -7,14 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Self
 
-import numpy as np
-
 from jaxtrade.checks import is_count, is_number
 from jaxtrade.core.rules import Rules
-from jaxtrade.hints import did_you_mean
-from jaxtrade.market.features import name_of
+from jaxtrade.envs.config_json import from_json, names_function, refuse_unknown, to_json
 from jaxtrade.market.features import resolve as resolve_features
-from jaxtrade.market.market import parse_window_sizes
+from jaxtrade.market.spec import parse_window_sizes
 from jaxtrade.timeframe import TimeFrame, parse_time_frames, warn_user
 
 FrameSpec = str | tuple[int, str] | TimeFrame
@@ -228,7 +225,7 @@ class TradingEnvConfig:
         `from_dict` reads it back.
         """
         values = {
-            field.name: _to_json(getattr(self, field.name)) for field in dataclasses.fields(self)
+            field.name: to_json(getattr(self, field.name)) for field in dataclasses.fields(self)
         }
         values["rules"] = dataclasses.asdict(self.rules)
         return values
@@ -247,17 +244,17 @@ class TradingEnvConfig:
             supplied, or a value that does not fit.
         """
         names = [field.name for field in dataclasses.fields(cls)]
-        _refuse_unknown(cls.__name__, [*values, *functions], names)
-        given = {name: _from_json(value) for name, value in values.items()}
+        refuse_unknown(cls.__name__, [*values, *functions], names)
+        given = {name: from_json(value) for name, value in values.items()}
         given.update(functions)
         for name in _FUNCTION_FIELDS:
-            if _names_function(given.get(name)):
+            if names_function(given.get(name)):
                 raise ValueError(
                     f"{name}: this configuration uses a Python function ({given[name]}); "
                     f"pass it as {name}=... ."
                 )
         if isinstance(given.get("rules"), Mapping):
-            _refuse_unknown("rules", given["rules"], [f.name for f in dataclasses.fields(Rules)])
+            refuse_unknown("rules", given["rules"], [f.name for f in dataclasses.fields(Rules)])
             given["rules"] = Rules(**given["rules"])
         return cls(**given)
 
@@ -279,37 +276,6 @@ class SequentialConfig(TradingEnvConfig):
 
     def _check_length(self) -> None:
         check_count("max_steps", self.max_steps)
-
-
-def _refuse_unknown(owner: str, given: Any, known: Sequence[str]) -> None:
-    for name in given:
-        if name not in known:
-            hint = f" {did_you_mean(name, known)}".rstrip()
-            raise ValueError(f"{owner}: unknown field {name!r};{hint} Known: {', '.join(known)}.")
-
-
-def _to_json(value: Any) -> Any:
-    if isinstance(value, TimeFrame):
-        return value.name
-    if isinstance(value, Mapping):
-        return {key: _to_json(item) for key, item in value.items()}
-    if isinstance(value, tuple | list | np.ndarray):
-        return [_to_json(item) for item in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    if callable(value) or hasattr(value, "fit"):
-        return {"function": name_of(value)}
-    return value
-
-
-def _from_json(value: Any) -> Any:
-    return tuple(_from_json(item) for item in value) if isinstance(value, list) else value
-
-
-def _names_function(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return "function" in value
-    return isinstance(value, tuple) and any(_names_function(item) for item in value)
 
 
 def warn_spot_shorts(levels: Sequence[float]) -> None:

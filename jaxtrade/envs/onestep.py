@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrade import rewards
 from jaxtrade.core import account as accounts
 from jaxtrade.core import exits
 from jaxtrade.core.account import Account
@@ -21,10 +20,10 @@ from jaxtrade.core.trade import Fill
 from jaxtrade.envs import exit_search
 from jaxtrade.envs.bracket import BracketTradingEnv, BracketTradingEnvConfig
 from jaxtrade.envs.config import check_count
-from jaxtrade.envs.mechanics import record_of, where_active
-from jaxtrade.envs.state import EnvParams, EnvState
+from jaxtrade.envs.onestep_reward import Ending, total_reward
+from jaxtrade.envs.state import EnvParams, EnvState, record_of, where_active
 from jaxtrade.market.market import Market
-from jaxtrade.market.windows import close_price, execution_bar
+from jaxtrade.market.windows import execution_bar
 
 Array = jax.Array
 
@@ -74,23 +73,6 @@ class Resolution(NamedTuple):
     equity: Array
     reward: Array
     terminated: Array
-
-
-class _Ending(NamedTuple):
-    """How the bars of an episode end, for its reward; leaves ().
-
-    Attributes:
-      first, last: int32, the bars that pass. paid: funding before the last of them.
-      filled: bool, the order executed. exit, equity, wiped: of the last bar.
-    """
-
-    first: Array
-    last: Array
-    paid: Array
-    filled: Array
-    exit: Exit
-    equity: Array
-    wiped: Array
 
 
 class OneStepTradingEnv(BracketTradingEnv[OneStepTradingEnvConfig]):
@@ -189,8 +171,8 @@ class OneStepTradingEnv(BracketTradingEnv[OneStepTradingEnvConfig]):
         account = dataclasses.replace(account, held_bars=jnp.where(held, exposed, 0))
         account = where_active(active, account, state.account)
         wiped = self._wiped(equity, state)
-        ending = _Ending(first, last, before_last, fill.executed, exit_, equity, wiped)
-        reward, carry = self._total_reward(state, opened, ending, params)
+        ending = Ending(first, last, before_last, fill.executed, exit_, equity, wiped)
+        reward, carry = total_reward(self._reward, state, opened, ending, terms, params)
         following = EnvState(
             time=state.time + active.astype(jnp.int32),
             bar=jnp.where(active, last, state.bar),
@@ -238,62 +220,6 @@ class OneStepTradingEnv(BracketTradingEnv[OneStepTradingEnvConfig]):
         """Most bars an episode can take; static."""
         bars = self.config.episode_bars
         return market.num_bars - 1 if bars is None else min(bars, market.num_bars - 1)
-
-    # The reward.
-
-    def _total_reward(
-        self,
-        state: EnvState,
-        opened: Account,
-        found: _Ending,
-        params: EnvParams,
-    ) -> tuple[Array, Any]:
-        """Sum of the rewards of the bars after ``state`` up to the last, and the carry after it."""
-        market, terms = params.market, self.terms(params)
-        first, last = found.first, found.last
-        before = accounts.equity(state.account, state.price, terms)
-
-        def pay(carry: Any, bar: Array, worths: tuple[Array, Array], until: Array) -> Any:
-            """Reward and carry of the step that ends at ``bar`` or of a stretch until there."""
-            is_last = bar == last
-            exited = is_last & (found.exit.kind != exits.NO_EXIT)
-            x = rewards.RewardInput(
-                equity_before=worths[0],
-                equity_after=worths[1],
-                initial_equity=state.initial_equity,
-                price_before=close_price(market, until),
-                price_after=close_price(market, bar),
-                quantity=opened.quantity,
-                filled=((bar == first) & found.filled) | exited,
-                action_changed=jnp.zeros((), bool),
-                wiped=is_last & found.wiped,
-            )
-            return self._reward.update(carry, x, params)
-
-        if self._reward.telescopes:
-            # All bars but the last as one stretch: only the last may exit or wipe out.
-            at_risk = dataclasses.replace(opened, cash=opened.cash - found.paid)
-            worth = accounts.equity(at_risk, close_price(market, last - 1), terms)
-            worth = jnp.where(last == first, before, worth)
-            stretch, carry = pay(state.reward_carry, last - 1, (before, worth), state.bar)
-            final, carry = pay(carry, last, (worth, found.equity), last - 1)
-            return final + jnp.where(last == first, 0, stretch), carry
-
-        def step(loop: tuple[Array, Any, Array, Array, Array]) -> Any:
-            bar, carry, worth, paid, total = loop
-            price = close_price(market, bar)
-            if market.funding is not None:
-                paid = paid + opened.quantity * price * market.funding[bar]
-            at_risk = dataclasses.replace(opened, cash=opened.cash - paid)
-            after = jnp.where(bar == last, found.equity, accounts.equity(at_risk, price, terms))
-            value, carry = pay(carry, bar, (worth, after), bar - 1)
-            return bar + 1, carry, after, paid, total + value
-
-        zero = jnp.zeros_like(before)
-        _, carry, _, _, total = jax.lax.while_loop(
-            lambda loop: loop[0] <= last, step, (first, state.reward_carry, before, zero, zero)
-        )
-        return total, carry
 
     # Many decisions at once.
 

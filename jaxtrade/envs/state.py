@@ -1,14 +1,17 @@
-"""State and parameters of every environment."""
+"""State and parameters of every environment, and the record of a step."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import environment
 
 from jaxtrade.core.account import Account
+from jaxtrade.core.exits import Exit
+from jaxtrade.core.trade import Fill
 from jaxtrade.market.market import Market
 
 Array = jax.Array
@@ -60,3 +63,26 @@ class EnvParams(environment.EnvParams):
     cash_high: Array
     reward_weights: Array
     unit: Array
+
+
+def record_of(fill: Fill, exit_: Exit, funding: Array, equity: Array) -> dict[str, Array]:
+    """The step record (docs/semantics.md, "Records")."""
+    return {
+        "event": fill.event,
+        "fill_price": fill.price,
+        "fill_quantity": fill.quantity,
+        "exit_kind": exit_.kind,
+        "exit_price": exit_.price,
+        "exit_fee": exit_.fee,
+        "fee": fill.fee + exit_.fee,
+        "traded_notional": fill.notional + exit_.notional,
+        "cost": fill.cost + exit_.cost + funding,
+        "funding": funding,
+        "equity": equity,
+        "closed_cash": fill.closed_cash,
+    }
+
+
+def where_active(active: Array, new: Any, old: Any) -> Any:
+    """``new`` where ``active`` (bool ()), else ``old``; leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(active, a, b), new, old)

@@ -10,14 +10,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxtrade.market.market import Market, MarketSpec, stack
+    from jaxtrade.market.market import Market
+    from jaxtrade.market.spec import MarketSpec
+    from jaxtrade.market.stacking import stack
 
 __all__ = ["Market", "MarketSpec", "stack"]
+_MODULES = {"Market": "market", "MarketSpec": "spec", "stack": "stacking"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(importlib.import_module("jaxtrade.market.market"), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"jaxtrade.market.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxtrade.market.frame import NS_PER_MINUTE, PRICES, Floats, Integers, Rows, format_time
+from jaxtrade.market.frame import PRICES, Floats, Rows
+from jaxtrade.market.times import NS_PER_MINUTE, Integers, format_time
 from jaxtrade.timeframe import TimeFrame, warn_user
 
 _MINUTES_PER_DAY = 1440

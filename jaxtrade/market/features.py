@@ -17,7 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from jaxtrade.market.bars import Bars
-from jaxtrade.market.frame import NS_PER_MINUTE, Floats, format_time, nanoseconds
+from jaxtrade.market.frame import Floats
+from jaxtrade.market.times import NS_PER_MINUTE, format_time, nanoseconds
 from jaxtrade.timeframe import short_repr
 
 DEFAULT_COLUMNS = (

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import json
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -17,59 +15,13 @@ from jaxtrade.core.rules import Rules
 from jaxtrade.market import bars as bars_module
 from jaxtrade.market import features as features_module
 from jaxtrade.market import frame as frame_module
-from jaxtrade.market.frame import NS_PER_MINUTE, format_time, instant
+from jaxtrade.market.spec import MarketSpec, is_whole, parse_window_sizes
+from jaxtrade.market.times import NS_PER_MINUTE, format_time, instant
 from jaxtrade.timeframe import TimeFrame, TimeFrameLike, parse_time_frames, short_repr
 
 Array = jax.Array
 
 _DEFAULT_RULES = Rules()
-
-
-@dataclasses.dataclass(frozen=True)
-class MarketSpec:
-    """What a market is made of; static and hashable.
-
-    Attributes:
-      time_frames: observation frames, in observation order.
-      window_sizes: rows per window, one per frame.
-      execute_on: length of the execution bars.
-      feature_columns: per frame, names of the feature columns in order.
-      feature_names: per frame ``"default"``, ``"ohlcv"`` or ``"module:qualname"``.
-      fit_until: ns since 1970-01-01 UTC up to which fitted features saw data; None when none is
-        fitted.
-      feature_lookback: rows before a window that its features depend on, if the functions say so.
-    """
-
-    time_frames: tuple[TimeFrame, ...]
-    window_sizes: tuple[int, ...]
-    execute_on: TimeFrame
-    feature_columns: tuple[tuple[str, ...], ...]
-    feature_names: tuple[str, ...]
-    fit_until: int | None = None
-    feature_lookback: int | None = None
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Observation keys, ``market_data_{canonical frame}``."""
-        return tuple(f"market_data_{frame.name}" for frame in self.time_frames)
-
-    @property
-    def feature_hash(self) -> str:
-        """SHA-256 hex of frames, windows, execution frame, feature columns and set names.
-
-        Two markets with one hash feed a policy the same columns in the same places.
-        """
-        text = json.dumps(
-            {
-                "time_frames": [frame.name for frame in self.time_frames],
-                "window_sizes": self.window_sizes,
-                "execute_on": self.execute_on.name,
-                "feature_columns": self.feature_columns,
-                "feature_names": self.feature_names,
-            },
-            sort_keys=True,
-        )
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @jax.tree_util.register_dataclass
@@ -183,13 +135,13 @@ class Market:
         )
         columns = [execution.columns[name] for name in features_module.OHLCV_COLUMNS]
         return cls(
-            ohlcv=_host(np.stack(columns, axis=1)),
-            features=tuple(_host(table) for table in padded),
-            newest=_host(newest),
-            open_minute=_host(execution.start_minute.astype(np.int32)),
-            funding=None if execution.funding is None else _host(execution.funding),
-            first=_host(np.array(first, np.int32)),
-            last=_host(np.array(len(execution) - 1, np.int32)),
+            ohlcv=host(np.stack(columns, axis=1)),
+            features=tuple(host(table) for table in padded),
+            newest=host(newest),
+            open_minute=host(execution.start_minute.astype(np.int32)),
+            funding=None if execution.funding is None else host(execution.funding),
+            first=host(np.array(first, np.int32)),
+            last=host(np.array(len(execution) - 1, np.int32)),
             spec=spec,
         )
 
@@ -218,8 +170,8 @@ class Market:
           ValueError: dates do not increase, a range has no transition, a fitted feature set has
             seen data after the first date, or the market is a stack.
         """
-        self._refuse_stack("split")
-        if isinstance(embargo_bars, bool) or not _is_whole(embargo_bars) or embargo_bars < 0:
+        self.refuse_stack("split")
+        if isinstance(embargo_bars, bool) or not is_whole(embargo_bars) or embargo_bars < 0:
             raise ValueError(f"embargo_bars: must be a whole number >= 0; got {embargo_bars!r}.")
         instants = [instant(date) for date in dates]
         if any(b <= a for a, b in itertools.pairwise(instants)):
@@ -250,8 +202,8 @@ class Market:
         return tuple(
             dataclasses.replace(
                 self,
-                first=_host(np.array(first, np.int32)),
-                last=_host(np.array(last, np.int32)),
+                first=host(np.array(first, np.int32)),
+                last=host(np.array(last, np.int32)),
             )
             for first, last in zip(firsts, lasts, strict=True)
         )
@@ -284,7 +236,7 @@ class Market:
         Raises:
           ValueError: no execution bar starts then.
         """
-        self._refuse_stack("bar_at")
+        self.refuse_stack("bar_at")
         ns = instant(time)
         starts = self.bar_time
         bar = int(np.searchsorted(starts, ns))
@@ -295,89 +247,14 @@ class Market:
             )
         return bar
 
-    def _refuse_stack(self, what: str) -> None:
+    def refuse_stack(self, what: str) -> None:
+        """Refuse what works on one market alone.
+
+        Raises:
+          ValueError: this is a stack.
+        """
         if self.ohlcv.ndim != 2:
             raise ValueError(f"{what}: works on one market, not on a stack; use it before stack().")
-
-
-def stack(markets: Sequence[Market]) -> Market:
-    """Several markets as one, with a leading axis [K] on every leaf.
-
-    Shorter markets are padded at the end to the longest; ``first`` and ``last`` of each keep
-    episodes inside its own data. Padding repeats the last bar, so that it holds valid prices.
-
-    Raises:
-      ValueError: no market, or two that differ in frames, windows or features.
-    """
-    markets = list(markets)
-    if not markets:
-        raise ValueError("stack: needs at least one market.")
-    spec = markets[0].spec
-    for k, market in enumerate(markets):
-        market._refuse_stack("stack")
-        for field in dataclasses.fields(MarketSpec):
-            ours, theirs = getattr(spec, field.name), getattr(market.spec, field.name)
-            if ours != theirs:
-                raise ValueError(
-                    f"stack: market {k} differs from market 0 in {field.name}: "
-                    f"{short_repr(theirs)} and {short_repr(ours)}; "
-                    "build all with one configuration."
-                )
-    frames = range(len(spec.time_frames))
-    funded = any(market.funding is not None for market in markets)
-    bars = max(market.num_bars for market in markets)
-
-    def over(leaves: list[Any], rows: int, mode: str) -> Array:
-        padded = [_pad(np.asarray(leaf), rows, mode) for leaf in leaves]
-        return _host(np.stack(padded))
-
-    def funding_of(market: Market) -> Any:
-        return np.zeros(market.num_bars) if market.funding is None else market.funding
-
-    return Market(
-        ohlcv=over([market.ohlcv for market in markets], bars, "edge"),
-        features=tuple(
-            over(
-                [market.features[i] for market in markets],
-                max(market.features[i].shape[0] for market in markets),
-                "constant",
-            )
-            for i in frames
-        ),
-        newest=over([market.newest for market in markets], bars, "edge"),
-        open_minute=over([market.open_minute for market in markets], bars, "edge"),
-        funding=over([funding_of(market) for market in markets], bars, "constant")
-        if funded
-        else None,
-        first=_host(np.array([int(market.first) for market in markets], np.int32)),
-        last=_host(np.array([int(market.last) for market in markets], np.int32)),
-        spec=spec,
-    )
-
-
-def parse_window_sizes(window_sizes: Any, frames: int) -> tuple[int, ...]:
-    """One window size per time frame; a single number serves all.
-
-    Raises:
-      ValueError: a size is not a whole number >= 1, or their number does not match.
-    """
-    if isinstance(window_sizes, (list, tuple, np.ndarray)):
-        given = list(window_sizes)
-    else:
-        given = [window_sizes] * frames
-    if not all(_is_whole(size) and size >= 1 for size in given):
-        raise ValueError(
-            f"window_sizes: must be whole numbers >= 1; got {short_repr(window_sizes)}."
-        )
-    if len(given) != frames:
-        raise ValueError(
-            f"window_sizes: {len(given)} sizes for {frames} time frames; give one size or {frames}."
-        )
-    return tuple(int(size) for size in given)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _newest(observed: list[bars_module.Bars], execution: bars_module.Bars) -> Any:
@@ -404,10 +281,6 @@ def _shown_time(ns: int) -> str:
         return f"{ns} ns"
 
 
-def _pad(leaf: Any, rows: int, mode: Any) -> Any:
-    return np.pad(leaf, [(0, rows - leaf.shape[0])] + [(0, 0)] * (leaf.ndim - 1), mode=mode)
-
-
-def _host(array: Any) -> Array:
+def host(array: Any) -> Array:
     """A NumPy array where annotations say Array: the pytree is the same on host and device."""
     return cast(Array, array)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jaxtrade.market.frame import instant
+from jaxtrade.market.times import instant
 
 # Volatility of each regime relative to the base, and its mean length in minutes.
 _REGIME_SCALE = np.array([0.5, 1.0, 3.0])

@@ -4,49 +4,21 @@ from __future__ import annotations
 
 import base64
 import html
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from jaxtrade.files import atomic_write
 from jaxtrade.report.figures import compare_equity, figure_bytes, render_history
+from jaxtrade.report.tables import details_table, metrics_table
+from jaxtrade.report.verdict import Verdict, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _VECTOR_STATES = 1500  # longer records are drawn as pixels: a vector file would be larger
-_DAYS_PER_YEAR = 365
 _NANOSECONDS_PER_DAY = 86_400_000_000_000
-
-# Name of a metric -> label, kind of number. The order is that of the table.
-_METRICS: dict[str, tuple[str, str]] = {
-    "total_return": ("Return", "percent"),
-    "annual_return": ("Annual return", "percent"),
-    "volatility": ("Volatility (annual)", "percent"),
-    "sharpe_ratio": ("Sharpe ratio (annual)", "ratio"),
-    "sortino_ratio": ("Sortino ratio (annual)", "ratio"),
-    "calmar_ratio": ("Calmar ratio", "ratio"),
-    "max_drawdown": ("Max drawdown", "percent"),
-    "max_drawdown_duration": ("Max drawdown, steps to the trough", "count"),
-    "recovery": ("Steps from there to the old peak (-1: never)", "count"),
-    "current_drawdown": ("Drawdown at the end", "percent"),
-    "peak_value": ("Equity at the peak", "money"),
-    "trough_value": ("Equity at the trough", "money"),
-    "exposure_time": ("Time in the market", "percent"),
-    "average_exposure": ("Mean exposure / equity", "ratio"),
-    "num_trades": ("Round trips", "count"),
-    "win_rate": ("Round trips won", "percent"),
-    "avg_win": ("Mean win", "percent"),
-    "avg_loss": ("Mean loss", "percent"),
-    "profit_factor": ("Profit factor", "ratio"),
-    "turnover": ("Turnover / mean equity", "ratio"),
-    "costs": ("Costs paid", "money"),
-    "open_trade": ("Position open at the end", "count"),
-}
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -80,90 +52,6 @@ figcaption { font-size: .88rem; color: #555; }
   .metrics { font-size: 8.5pt; }
 }
 """
-
-
-class Verdict(NamedTuple):
-    """What the numbers allow to say.
-
-    Attributes:
-      ahead: the policy was ahead of every baseline by more than its noise.
-      text: one or two sentences, plain text.
-    """
-
-    ahead: bool
-    text: str
-
-
-def judge(
-    table_rows: Sequence[Mapping[str, Any]], days: float | None = None, subject: str | None = None
-) -> Verdict:
-    """Compare one policy's total return with the best of the others and of holding cash.
-
-    It counts as ahead only when every seed beats that baseline and the median Sharpe ratio exceeds
-    1.96 standard errors, sqrt(365 / days): over one range that is needed, though not enough.
-
-    Args:
-      table_rows: as for `write_report`.
-      days: length of the range; None = unknown, then nothing counts as ahead.
-      subject: ``policy`` of the row to judge; None = the first row.
-
-    Raises:
-      ValueError: when there is no such row.
-    """
-    names = [str(row.get("policy", "")) for row in table_rows]
-    if not names or (subject is not None and subject not in names):
-        raise ValueError(f"judge: no row has the policy {subject!r}; there are {names}.")
-    chosen = 0 if subject is None else names.index(subject)
-    returns = _finite(table_rows[chosen].get("total_return"))
-    if not returns.size:
-        return Verdict(False, f"No verdict: {names[chosen]} has no total_return.")
-    baselines = {"holding cash": 0.0}
-    for k, row in enumerate(table_rows):
-        values = _finite(row.get("total_return"))
-        if k != chosen and values.size:
-            baselines[names[k]] = float(np.median(values))
-    best = max(baselines, key=lambda name: baselines[name])
-    median, best_return = float(np.median(returns)), baselines[best]
-    told = (
-        f"{names[chosen]} returned {_percent(median)}{_seeds_told(returns)}; "
-        f"{best}, the best baseline, returned {_percent(best_return)}."
-    )
-    if median <= best_return:
-        return Verdict(False, f"No edge shown. {told}")
-    doubts = []
-    unknown = np.size(table_rows[chosen]["total_return"]) - returns.size
-    if unknown:
-        doubts.append(f"{unknown} more seeds have no finite return")
-    losing = int((returns <= best_return).sum())
-    if losing:
-        doubts.append(f"{losing} of {returns.size} seeds did not beat it")
-    doubts += _sharpe_doubts(_finite(table_rows[chosen].get("sharpe_ratio")), days)
-    if doubts:
-        return Verdict(False, f"No edge shown. {told} But {', and '.join(doubts)}.")
-    return Verdict(
-        True,
-        f"Ahead of every baseline on this range. {told} One range is no proof: "
-        "confirm it on data that no decision has looked at.",
-    )
-
-
-def _seeds_told(returns: np.ndarray) -> str:
-    if returns.size == 1:
-        return ""
-    low, high = _percent(returns.min()), _percent(returns.max())
-    return f" (median of {returns.size} seeds, {low} to {high})"
-
-
-def _sharpe_doubts(sharpe: np.ndarray, days: float | None) -> list[str]:
-    if not sharpe.size or not days or days <= 0:
-        return ["the Sharpe ratio or the length of the range is unknown"]
-    noise, value = 1.96 * math.sqrt(_DAYS_PER_YEAR / days), float(np.median(sharpe))
-    if value > noise:
-        return []
-    return [
-        f"its annual Sharpe ratio of {value:.2f} lies within the noise of {days:.0f} days "
-        f"(0 ± {noise:.2f}, 95 %)".replace("-", "\N{MINUS SIGN}")
-    ]
 
 
 def write_report(
@@ -250,14 +138,14 @@ def _page(
 <h1>{html.escape(title)}</h1>
 <p class="verdict{" ahead" if ahead else ""}">{html.escape(sentence)}</p>
 <h2>Results</h2>
-{_metrics_table(table_rows)}
+{metrics_table(table_rows)}
 <p class="note">Where a policy was trained with several seeds, the figure is the median and the
 range below it runs from the lowest to the highest seed. Returns and equity are after all costs.
 Ratios are annualised for a market that is open all year.</p>
 <h2>Figures</h2>
 {"".join(figures) or '<p class="note">No episode was recorded.</p>'}
 <h2>Details</h2>
-{_details_table(details)}
+{details_table(details)}
 </body>
 </html>
 """
@@ -271,90 +159,3 @@ def _figure(figure: Figure, states: int, caption: str) -> str:
         f'<figure><img alt="{caption}" src="data:image/{mime};base64,{data}">'
         f"<figcaption>{caption}</figcaption></figure>\n"
     )
-
-
-# ---------------------------------------------------------------------------------------------
-# Tables
-
-
-def _finite(values: Any) -> np.ndarray:
-    if values is None:
-        return np.zeros(0)
-    array = np.atleast_1d(np.asarray(values, float)).ravel()
-    return array[np.isfinite(array)]
-
-
-def _percent(value: float) -> str:
-    return _format(value, "percent")
-
-
-def _format(value: float, kind: str) -> str:
-    if kind == "percent":
-        text = f"{100 * value:,.2f} %"
-    elif kind == "count":
-        text = f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
-    elif kind in ("money", "ratio"):
-        text = f"{value:,.2f}"
-    else:
-        text = f"{value:,.4g}"
-    negative_zero = text.startswith("-") and not any(digit in text for digit in "123456789")
-    return (text[1:] if negative_zero else text).replace("-", "\N{MINUS SIGN}")
-
-
-def _metrics_table(table_rows: Sequence[Mapping[str, Any]]) -> str:
-    given = {name for row in table_rows for name in row} - {"policy"}
-    others = [name for row in table_rows for name in row if name not in _METRICS]
-    names = [name for name in _METRICS if name in given]
-    names += [name for name in dict.fromkeys(others) if name != "policy"]
-    head = "".join(f'<th scope="col">{_policy(row)}</th>' for row in table_rows)
-    body = []
-    for name in names:
-        label, kind = _METRICS.get(name, (name.replace("_", " ").capitalize(), "number"))
-        cells = "".join(f"<td>{_cell(row.get(name), kind)}</td>" for row in table_rows)
-        body.append(f'<tr><th scope="row">{html.escape(label)}</th>{cells}</tr>\n')
-    return (
-        '<div class="scroll"><table class="metrics">\n<thead><tr><th scope="col">Policy</th>'
-        f"{head}</tr></thead>\n<tbody>\n{''.join(body)}</tbody></table></div>"
-    )
-
-
-def _policy(row: Mapping[str, Any]) -> str:
-    seeds = max((np.size(value) for name, value in row.items() if name != "policy"), default=1)
-    note = f'<span class="spread">{seeds} seeds</span>' if seeds > 1 else ""
-    return html.escape(str(row["policy"])) + note
-
-
-def _cell(values: Any, kind: str) -> str:
-    if isinstance(values, str):
-        return html.escape(values)
-    finite = _finite(values)
-    if not finite.size:
-        return "n/a"
-    middle = _format(float(np.median(finite)), kind)
-    if np.size(values) == 1:
-        return middle
-    low, high = _format(float(finite.min()), kind), _format(float(finite.max()), kind)
-    lost = np.size(values) - finite.size
-    absent = f", {lost} n/a" if lost else ""
-    return f'{middle}<span class="spread">{low} to {high}{absent}</span>'
-
-
-def _details_table(details: Mapping[str, Any]) -> str:
-    rows = "".join(
-        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>\n'
-        for name, value in _flattened(details)
-    )
-    return f'<table class="details"><tbody>\n{rows}</tbody></table>'
-
-
-def _flattened(details: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for name, value in details.items():
-        label = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            rows += _flattened(value, f"{label} \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} ")
-        elif isinstance(value, list | tuple):
-            rows.append((label, ", ".join(str(item) for item in value)))
-        else:
-            rows.append((label, str(value)))
-    return rows

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from gymnax.environments import spaces
 
 from jaxtrade.envs.base import TradingEnv
 from jaxtrade.envs.state import EnvParams, EnvState
@@ -112,6 +113,14 @@ class Probe:
             steps.append((state, out))
             state = out[1]
         return steps
+
+    def bounds(self) -> tuple[Array, Array]:
+        """The lowest and the highest action of the space."""
+        space = self.env.action_space(self.params)
+        if isinstance(space, spaces.Discrete):
+            return jnp.asarray(0, space.dtype), jnp.asarray(space.n - 1, space.dtype)
+        low, high = (jnp.asarray(value, space.dtype) for value in (space.low, space.high))
+        return jnp.broadcast_to(low, space.shape), jnp.broadcast_to(high, space.shape)
 
     def start(self, bar: Any) -> EnvState:
         """A fresh account at ``bar``."""

@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 
 from jaxtrade.envs.config import TradingEnvConfig, is_number
-from jaxtrade.market.frame import format_time, instant
 from jaxtrade.market.market import Market
+from jaxtrade.market.times import format_time, instant
 from jaxtrade.wrappers.joining import Spans
 
 Range = tuple[float, float]

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from jaxtrade.market import frame as frame_module
+from jaxtrade.market import times
 from jaxtrade.market.market import Market
 from tests.market.builders import DEFAULT, PRICES, REPAIR, minutes
 
@@ -352,15 +353,15 @@ def test_reading_changes_nothing() -> None:
 def test_instant() -> None:
     ns = 1_704_067_200_000_000_000
     for time in (ns, np.int64(ns), "2024-01-01", "2024-01-01T01:00+01:00", pd.Timestamp(ns)):
-        assert frame_module.instant(time) == ns
+        assert times.instant(time) == ns
     for time in ("garbage", None, True, pd.NaT):
         with pytest.raises(ValueError, match="time: expected a date or whole nanoseconds"):
-            frame_module.instant(time)
+            times.instant(time)
 
 
 @pytest.mark.parametrize("per_second", [1, 1000])
 def test_integers_that_are_not_nanoseconds_are_pointed_out(per_second):
     start = 1_700_000_000 * per_second
-    times = pd.Series(start + 60 * per_second * np.arange(5))
+    column = pd.Series(start + 60 * per_second * np.arange(5))
     with pytest.warns(UserWarning, match="timestamp: integers are nanoseconds, and the last"):
-        frame_module.nanoseconds(times)
+        times.nanoseconds(column)

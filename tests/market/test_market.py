@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from jaxtrade import timeframe
 from jaxtrade.market import market as market_module
 from jaxtrade.market import synthetic
-from jaxtrade.market.market import Market, stack
+from jaxtrade.market.market import Market
+from jaxtrade.market.stacking import stack
 from jaxtrade.market.windows import windows
 from tests.market.builders import minutes
 

@@ -14,6 +14,7 @@ from jaxtrade import SequentialTradingEnvSLTP, SequentialTradingEnvSLTPConfig, t
 from jaxtrade.envs import TradingEnv, VectorizedTradingEnv
 from jaxtrade.market import stack
 from jaxtrade.testing import check_env, conformance
+from jaxtrade.testing.checks import episodes, purity
 from jaxtrade.testing.probe import Probe
 from jaxtrade.wrappers import (
     BatchStepWrapper,
@@ -28,8 +29,8 @@ from tests.wrappers.builders import FRAMES, KEY, env_of, keys, market, run
 
 # What compares a step's restart with a reset; and lanes to within the rounding of observations,
 # which a division by a small deviation enlarges.
-_RESTARTS = ("_check_auto_reset", "_check_base_class")
-_ROUNDING = ("_check_lanes",)
+_RESTARTS = (episodes.auto_reset, episodes.base_class)
+_ROUNDING = (purity.lanes,)
 
 
 def stacked(name):
@@ -63,7 +64,7 @@ def test_conformance_of_what_outlives_episodes(name):
     assert env.carries_over
     probe = Probe(env, KEY)
     left_out = (*_RESTARTS, *(_ROUNDING if "normalized" in name else ()))
-    checks = [one for one in conformance._CHECKS if one.__name__ not in left_out]
+    checks = [one for one in conformance._CHECKS if one not in left_out]
     assert len(checks) == len(conformance._CHECKS) - len(left_out)
     for check in checks:
         check(probe)
