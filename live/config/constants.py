@@ -27,6 +27,10 @@ class VenueConstants:
       taker_fee: fraction, if the account's own cannot be read. frames: bar lengths it offers.
       secrets: constructor argument -> environment variables that may hold it.
       canonical: the one name of a symbol in any spelling; a ValueError says that it is none.
+      deadman_seconds: shortest and longest time of its dead man's timer; None = it has none, or
+        one that would cancel stops too.
+      cuts_reduce_only: a reduce-only order above the position is cut to it, so that a rest below
+        the smallest order can be closed.
     """
 
     venue: str
@@ -35,6 +39,8 @@ class VenueConstants:
     frames: frozenset[TimeFrame]
     secrets: Mapping[str, tuple[str, ...]]
     canonical: Callable[[str], str]
+    cuts_reduce_only: bool = False
+    deadman_seconds: tuple[int, int] | None = None
 
 
 def _frames(minutes: tuple[int, ...], hours: tuple[int, ...]) -> frozenset[TimeFrame]:
@@ -52,4 +58,7 @@ BYBIT = VenueConstants(
     frames=_frames((1, 3, 5, 15, 30), (1, 2, 4, 6, 12)),
     secrets=MappingProxyType({"api_key": ("BYBIT_API_KEY",), "api_secret": ("BYBIT_API_SECRET",)}),
     canonical=usdt_perpetual,
+    # Its refusal 110017 says the same from the other side: nothing was left after the cut.
+    cuts_reduce_only=True,
+    deadman_seconds=(3, 300),
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from jaxtrade.core.rules import Rules
 from jaxtrade.hints import did_you_mean
-from jaxtrade.market.market import parse_window_sizes
+from jaxtrade.market.spec import parse_window_sizes
 from jaxtrade.timeframe import TimeFrame, parse_time_frames
 from live.config.constants import (
     BYBIT,

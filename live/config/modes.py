@@ -51,11 +51,6 @@ def _mode_problems(config: LiveConfig, confirm: str | None) -> Iterator[str]:
             )
         if confirm is not None:
             yield f"--confirm-live and {CONFIRM_VARIABLE}: only for mode 'live', mode is {mode!r}"
-    if mode == "paper" and len(config.symbols) > 1:
-        yield (
-            "[runner] symbols: a paper account holds one symbol; run a process with a state_dir "
-            "of its own for each, or use mode = 'demo'"
-        )
     unstopped = isinstance(env, FractionalEnvConfig) and env.disaster_stop_fraction is None
     if mode != "paper" and unstopped:
         yield (

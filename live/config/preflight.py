@@ -12,7 +12,8 @@ from typing import Any
 from live import config as configs
 from live.config.environments import FractionalEnvConfig
 from live.fields import ConfigError
-from live.journal.checking import lock_path
+from live.journal.checking import checked, copy_path, lock_path
+from live.journal.failures import JournalError
 from live.journal.reading import JournalReader
 from live.operations import doctor_host as host
 from live.operations import mailbox
@@ -163,8 +164,8 @@ def _fit(config: configs.LiveConfig) -> str:
       ValueError, OSError, ImportError: it cannot be loaded or does not fit.
     """
     # Heavy, and of no use to the other checks.
-    from live.replay.account import unfiltered
     from live.replay.backtest import terms_of
+    from live.replay.filters import unfiltered
     from live.trading.policies import decision_of, policy_of
 
     decision = decision_of(config.env_of(config.symbols[0]), unfiltered(terms_of(config)))
@@ -200,6 +201,7 @@ def _journals(config: configs.LiveConfig) -> Iterator[Row]:
     for path in place.journals:
         yield from _lock(path)
         yield from guarded("state", "journal", functools.partial(_journal, path))
+        yield from _copy(copy_path(path))
 
 
 def _journal(path: Path) -> Iterator[Row]:
@@ -222,6 +224,16 @@ def _journal(path: Path) -> Iterator[Row]:
         yield Row("state", "adjustments", Verdict.WARN, text, fix)
     if not (latches or lost or waiting):
         yield Row("state", "journal", Verdict.OK, f"{path.name}: intact, nothing open")
+
+
+def _copy(path: Path) -> Iterator[Row]:
+    """Whether the copy that a start continues could be restored; without one nothing is said."""
+    try:
+        if checked(path, {}, 0):
+            yield Row("state", "copy", Verdict.OK, f"{path.name}: intact")
+    except JournalError:
+        fix = f"remove {path}; the next start makes a new one"
+        yield Row("state", "copy", Verdict.WARN, f"{path.name}: damaged, of no use", fix)
 
 
 def _lock(path: Path) -> Iterator[Row]:

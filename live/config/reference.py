@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from live.config.environments import BybitFuturesSLTPTradingEnvConfig, BybitFuturesTradingEnvConfig
 from live.config.exchange import ExchangeEnvConfig
 from live.config.schema import SECTIONS, TABLES, plain
 from live.config.template import toml_value
 from live.fields import Table, rule_of
+from live.venue import Capabilities
 
 _HEAD = """\
 # Settings of live trading
@@ -40,12 +42,15 @@ def page() -> str:
         ):
             own = [name for name in kind.table_fields() if name not in shared]
             parts += _part(f"`[env]` of {words}", kind, own)
-    return "\n".join(parts)
+    return "\n".join([*parts, *_venues()])
 
 
 def meanings(kind: type[Table]) -> dict[str, str]:
     """Field -> what the docstrings of its table say; fields that are told together share it."""
-    known = kind.table_fields()
+    return _meanings(kind, kind.table_fields())
+
+
+def _meanings(kind: type, known: Collection[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for cls in kind.__mro__:
         text = (cls.__doc__ or "").partition("Attributes:")[2]
@@ -74,6 +79,21 @@ def _part(title: str, kind: type[Table], names: Iterable[str]) -> list[str]:
         cells = (f"`{name}`", shown, rule_of(known[name]).says, told.get(name, ""))
         cleaned = [cell.replace("|", "\\|").replace("``", "`") for cell in cells]
         lines.append(f"| {' | '.join(cleaned)} |")
+    return [*lines, ""]
+
+
+def _venues() -> list[str]:
+    """What the planner may rely on, venue by venue."""
+    # The venues' clients are heavy, and of no use to the settings.
+    from live.replay.filters import CAPABILITIES
+    from live.venues.bybit import BybitVenue
+
+    venues = {"Bybit": BybitVenue.capabilities, "paper, replay": CAPABILITIES}
+    fields = [field.name for field in dataclasses.fields(Capabilities)]
+    lines = ["## What venues can do", "", f"| | {' | '.join(venues)} |", "|---" * 3 + "|"]
+    for name, said in _meanings(Capabilities, fields).items():
+        cells = ("yes" if getattr(can, name) else "no" for can in venues.values())
+        lines.append(f"| {said} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 

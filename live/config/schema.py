@@ -100,6 +100,7 @@ class LiveConfig:
                 f"[venue] name: {self.environment} trades on {env.constants.venue!r}, was "
                 f"{self.venue.name!r}"
             )
+        yield from self._deadman_problems()
         bar = self.bar_seconds
         for name, seconds in (
             ("bar_deadline", runner.bar_deadline_seconds(bar)),
@@ -112,6 +113,18 @@ class LiveConfig:
                     f"[runner] {name}: must be shorter than a bar of [env] execute_on "
                     f"({bar:g} seconds), was {seconds:g}"
                 )
+
+    def _deadman_problems(self) -> Iterator[str]:
+        known, seconds = self.env.constants.deadman_seconds, self.risk.deadman_seconds
+        if not seconds:
+            return
+        if known is None:
+            yield f"[risk] deadman_seconds: {self.venue.name!r} has no such timer; write 0"
+        elif not (known[0] <= seconds <= known[1] and seconds % 1 == 0):
+            yield (
+                f"[risk] deadman_seconds: {self.venue.name!r} takes whole seconds from {known[0]} "
+                f"to {known[1]}, or 0 = off; was {seconds:g}"
+            )
 
     def _symbol_problems(self) -> Iterator[str]:
         given: dict[str, str] = {}

@@ -263,7 +263,7 @@ class PolicyConfig(Table):
     """What decides; one of the first three.
 
     Attributes:
-      bundle: folder or file of a trained policy. factory: "module:function" that makes a policy.
+      bundle: file of a trained policy. factory: "module:function" that makes a policy.
       baseline: name of a rule. fallback_action: what a late or failing policy does.
     """
 

@@ -7,6 +7,7 @@ name says so.
 """
 
 from live.types.account import (
+    ZERO,
     AccountInfo,
     Balance,
     Configured,
@@ -16,6 +17,7 @@ from live.types.account import (
     Position,
     PositionMode,
     Unknown,
+    confirmed_quantity,
 )
 from live.types.market import (
     Bars,
@@ -50,6 +52,7 @@ from live.types.snapshot import (
 )
 
 __all__ = [
+    "ZERO",
     "Absent",
     "AccountInfo",
     "Ambiguous",
@@ -82,4 +85,5 @@ __all__ = [
     "Unavailable",
     "Unknown",
     "UnreadableError",
+    "confirmed_quantity",
 ]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NoReturn
 
+ZERO = Decimal(0)
+
 
 class MarginMode(enum.StrEnum):
     """How margin is held."""
@@ -69,6 +71,11 @@ class Unknown(_NotABoolean):
 
 
 Position = Flat | Held | Unknown
+
+
+def confirmed_quantity(position: Position) -> Decimal:
+    """What is certainly held, signed base units: 0 where nothing is and where nothing is known."""
+    return position.quantity if isinstance(position, Held) else ZERO
 
 
 @dataclass(frozen=True, slots=True)

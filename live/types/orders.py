@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any, Protocol
 
 
 class Side(enum.StrEnum):
@@ -17,11 +18,6 @@ class Side(enum.StrEnum):
     def sign(self) -> int:
         """+1 buys, -1 sells."""
         return 1 if self is Side.BUY else -1
-
-    @property
-    def opposite(self) -> Side:
-        """The other side."""
-        return Side.SELL if self is Side.BUY else Side.BUY
 
     @classmethod
     def of(cls, signed: Decimal | float) -> Side:
@@ -107,6 +103,13 @@ class OrderReport:
     venue_time_ms: int
 
 
+class Texts(Protocol):
+    """A row that answers by name, of a table or of a file."""
+
+    def __getitem__(self, name: str, /) -> Any:
+        """What stands under a name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fill:
     """One change of position or cash; ``trade_id`` is unique per symbol, quantity unsigned.
@@ -129,6 +132,27 @@ class Fill:
     kind: FillKind
     venue_time_ms: int
     role: Role | None = None
+
+    @classmethod
+    def of_text(cls, row: Texts, venue_time_ms: int, role: Role | None = None) -> Fill:
+        """A fill that was written down: every field as text under its own name.
+
+        Raises:
+          KeyError, ValueError, TypeError, ArithmeticError: a field is missing or not what it was.
+        """
+        return cls(
+            trade_id=row["trade_id"],
+            client_id=row["client_id"],
+            venue_order_id=row["venue_order_id"],
+            side=Side(row["side"]),
+            quantity=Decimal(row["quantity"]),
+            price=Decimal(row["price"]),
+            fee=Decimal(row["fee"]),
+            fee_asset=row["fee_asset"],
+            kind=FillKind(row["kind"]),
+            venue_time_ms=venue_time_ms,
+            role=role,
+        )
 
     @property
     def signed(self) -> Decimal:

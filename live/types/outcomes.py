@@ -15,7 +15,6 @@ class Category(enum.StrEnum):
     PRECISION = "precision"
     MINIMUM = "minimum"
     REDUCE_ONLY = "reduce_only"
-    WOULD_TRIGGER = "would_trigger"
     DUPLICATE = "duplicate"
     THROTTLED = "throttled"
     CLOCK = "clock"
