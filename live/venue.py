@@ -8,7 +8,7 @@ submission.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol, runtime_checkable
@@ -32,17 +32,21 @@ from live.types import (
     UnreadableError,
 )
 
+# A venue may tell of a fill late: they are read again from this long before the newest known one.
+FILLS_OVERLAP_MS = 600_000
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a venue can do; the table in the docs is written from these.
+    """What a venue can do; `live.config.reference` writes the table of the documentation from it.
 
     Attributes:
       bracket_with_entry: stop and target travel with the entry order.
       protects_position: stop and target belong to the position and follow its size.
-      reduce_only: the venue has the flag. closed_flag: its bars say whether they are closed.
+      reduce_only: an order may be marked as one that only reduces.
+      closed_flag: a bar that is asked for says whether it is closed.
       refuses_repeated_id: a client id is accepted once, whatever became of its order.
-      venue_stops: the venue can hold a stop at all; else a local watcher does.
+      venue_stops: stops stand at the venue, not with a watcher of ours.
     """
 
     bracket_with_entry: bool
@@ -213,11 +217,13 @@ class Usage:
     Attributes:
       silences: seconds since each stream last said anything, by its name. tokens: requests that
         may leave at once, by lane. failures: requests that failed so far, by a word for how.
+      held_up: routes that only what must not wait may use now, and why, for people.
     """
 
     silences: Mapping[str, float] = field(default_factory=dict)
     tokens: Mapping[str, float] = field(default_factory=dict)
     failures: Mapping[str, int] = field(default_factory=dict)
+    held_up: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -233,53 +239,14 @@ def usage_of(venue: object) -> Usage:
     return venue.usage() if isinstance(venue, CountingVenue) else Usage()
 
 
-@dataclass(frozen=True, slots=True)
-class ClosedBar:
-    """A bar that a public stream calls closed; ``ohlcv`` as in `live.types.Bars`."""
+@runtime_checkable
+class DeadManVenue(Protocol):
+    """A venue that cancels what rests when this program is silent; a position keeps its stop."""
 
-    symbol: str
-    frame: str
-    open_time_ms: int
-    ohlcv: tuple[float, float, float, float, float]
+    async def deadman(self) -> int | None:
+        """Seconds that it waits, None = its timer is off; changes nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class BarGap:
-    """Bars of a symbol and frame may have been missed; why."""
-
-    symbol: str
-    frame: str
-    reason: str
-
-
-Heard = Callable[[ClosedBar | BarGap], None]
-
-
-class BarStream(Protocol):
-    """Closed bars as a public stream tells them; a reconnect and nonsense are gaps."""
-
-    def follow(self, symbol: str, frame: str) -> None:
-        """Subscribe from now on; before or after `start`, twice is once.
-
-        Raises:
-          ValueError: the venue has no such bars.
-        """
-
-    @property
-    def silence(self) -> float | None:
-        """Seconds since the quietest connection last said anything; None before any did."""
-
-    def live(self, symbol: str, frame: str) -> bool:
-        """Whether bars are being told now."""
-
-    def start(self) -> None:
-        """Begin to dial."""
-
-    async def stop(self) -> None:
-        """End every connection."""
-
-    def check(self) -> None:
-        """Raise what broke the stream, if anything did."""
-
-
-MakeBarStream = Callable[[Heard], BarStream]
+async def deadman_of(venue: object) -> int | None:
+    """What `DeadManVenue.deadman` says; None where there is no such timer."""
+    return await venue.deadman() if isinstance(venue, DeadManVenue) else None

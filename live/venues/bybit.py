@@ -27,10 +27,11 @@ from live.types import (
     Unavailable,
     UnreadableError,
 )
-from live.venue import Capabilities, Heard, VenueEvent
+from live.venue import Capabilities, VenueEvent
 from live.venues import bybit_market as market
 from live.venues import bybit_parse as parse
 from live.venues import bybit_setup as setup
+from live.venues.bar_stream import Heard
 from live.venues.bybit_bars import closed_bars
 from live.venues.bybit_lists import (
     fills_since,
@@ -72,7 +73,7 @@ class BybitVenue(BybitSession):
           ValueError: it is not listed or does not trade.
         """
         name = joined(symbol)
-        self._instruments[name] = await setup.read_instrument(self._client, name)
+        self._instruments[name] = await setup.read_instrument(self._client, name, self._fees)
         return self._instruments[name]
 
     async def listing(self, symbol: str) -> Instrument:
@@ -82,7 +83,7 @@ class BybitVenue(BybitSession):
           ValueError: it is not listed.
         """
         name = joined(symbol)
-        self._instruments[name] = await setup.read_listing(self._client, name)
+        self._instruments[name] = await setup.read_listing(self._client, name, self._fees)
         return self._instruments[name]
 
     async def closed_bars(self, symbol: str, frame: str, count: int) -> Bars:

@@ -7,32 +7,38 @@ inside: no error, event or representation made here contains one.
 from __future__ import annotations
 
 import asyncio
-import importlib
-import logging
 import random
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from jaxtrade.extras import missing_extra
 from live import crash
 from live.clock import Clock
 from live.secrets import Secret, redact
 from live.types import Ambiguous, Category, Certainty, Definitive, Outcome, UnreadableError
-from live.venues import codes
+from live.venues import bybit_sdk, codes
 from live.venues.bybit_parse import VENUE, Envelope, envelope
 from live.venues.bybit_wire import (
     ADDRESS,
     ADDRESS_LIMIT,
     ENDPOINTS,
-    RECV_WINDOW_MS,
     Hosts,
     Timeouts,
 )
 from live.venues.cage import Cage, NeverBegan, Overdue, Raised, Returned, never_left
+from live.venues.circuit import CircuitConfig, Circuits, Verdict
 from live.venues.codes import Operation
 from live.venues.rate import Lane, Limiter, RateConfig, RateLimitedError
 
 _DETAIL = 200  # characters of a venue's message that are kept
+# How the SDK reports a body that is no JSON, and what a gateway says instead of an answer.
+_UNREADABLE, _TIMED_OUT, _BROKEN = 409, 408, 500
+
+# HTTP errors of a read that asking again does not help.
+_FINAL = {
+    401: (Category.AUTH, ", the key is not accepted"),
+    403: (Category.THROTTLED, ""),
+    404: (Category.NOT_FOUND, ""),
+}
 
 for _operation in set(Operation) - {Operation.READ}:
     crash.register(f"{VENUE}.{_operation}", crash.SEND_POINTS)
@@ -43,7 +49,10 @@ class BybitClient:
 
     Args:
       api_key, api_secret: None = only what is public.
-      seed: of the jitter between repetitions.
+      seed: of the jitter between repetitions. circuit: when reads of a route are held up.
+
+    Attributes:
+      circuits: one for each route, so that a broken one blinds no other.
     """
 
     def __init__(
@@ -57,6 +66,7 @@ class BybitClient:
         rate: RateConfig,
         timeouts: Timeouts,
         seed: int = 0,
+        circuit: CircuitConfig | None = None,
     ) -> None:
         self.hosts = hosts
         self.timeouts = timeouts
@@ -64,15 +74,20 @@ class BybitClient:
         self.has_keys = api_key is not None and api_secret is not None
         limits = {name: end.limit for name, end in ENDPOINTS.items()}
         self.limiter = Limiter({**limits, ADDRESS: ADDRESS_LIMIT}, rate, clock)
+        self.circuits = Circuits(VENUE, circuit or CircuitConfig(), clock)
         self._table = codes.load(VENUE)
         self._jitter = random.Random(seed)  # noqa: S311  # spreads requests, keeps no secret
         self.cage = Cage(VENUE)
-        self._errors, http = _sdk()
+        self._errors, http = bybit_sdk.load()
         keys = {}
         if api_key is not None and api_secret is not None:
             keys = {"api_key": api_key.reveal(), "api_secret": api_secret.reveal()}
-        self._reading = _session(http, keys, hosts, demo, (timeouts.connect, timeouts.read))
-        self._changing = _session(http, keys, hosts, demo, (timeouts.connect, timeouts.submit))
+        self._reading = bybit_sdk.session(
+            http, keys, hosts, demo, (timeouts.connect, timeouts.read)
+        )
+        self._changing = bybit_sdk.session(
+            http, keys, hosts, demo, (timeouts.connect, timeouts.submit)
+        )
 
     def __repr__(self) -> str:
         return f"BybitClient({self.hosts.rest!r})"
@@ -90,8 +105,11 @@ class BybitClient:
     ) -> Envelope:
         """Ask, and ask again inside the deadline while that may help.
 
+        What must not wait, in the reserved lane, passes an open circuit.
+
         Raises:
-          UnreadableError: no answer that counts; a `codes.RefusedReadError` says why it is final.
+          UnreadableError: no answer that counts, or the circuit is open; a
+            `codes.RefusedReadError` says why it is final.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.timeouts.read_deadline
@@ -112,12 +130,28 @@ class BybitClient:
         self, what: str, lane: Lane, query: Mapping[str, object], within: float
     ) -> Envelope | UnreadableError | str:
         """One attempt: the reply, an error that is final, or why it may be worth another."""
+        attempt = self.circuits.begin(what, always=lane is Lane.RESERVED)
+        if attempt is None:
+            return self.circuits.said(what)
+        answer: Envelope | UnreadableError | str = ""
+        verdict = Verdict.NOTHING
+        try:
+            answer, verdict = await self._try(what, lane, query, within)
+        finally:  # a caller that gives up must not keep the place of the probe
+            self.circuits.end(what, attempt, verdict, answer if isinstance(answer, str) else "")
+        return answer
+
+    async def _try(
+        self, what: str, lane: Lane, query: Mapping[str, object], within: float
+    ) -> tuple[Envelope | UnreadableError | str, Verdict]:
+        """As `_ask`, and what it tells of the route."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
         try:
             await self._pass(what, lane, within)
         except RateLimitedError as error:
-            return codes.RefusedReadError(f"{VENUE} {what}: {error}", Category.THROTTLED, "rate")
+            text = f"{VENUE} {what}: {error}"
+            return codes.RefusedReadError(text, Category.THROTTLED, "rate"), Verdict.NOTHING
         function = getattr(self._reading, ENDPOINTS[what].function)
         ending = await self.cage.call(
             lambda: function(**query), lane=lane, within=max(deadline - loop.time(), 0.0)
@@ -125,40 +159,43 @@ class BybitClient:
         match ending:
             case Returned(value):
                 try:
-                    return self._envelope(what, value)
+                    return self._envelope(what, value), Verdict.GOOD
                 except UnreadableError as error:  # perhaps the next one is whole
-                    return _short(error)
+                    return _short(error), Verdict.BAD
             case Raised(failure):
                 return self._failed_read(what, failure)
             case NeverBegan():
-                return "no thread was free in time"
-            case Overdue():
-                return "no reply in time"
+                return "no thread was free in time", Verdict.NOTHING
+            case Overdue(seconds):
+                # Where our own queues left no time for an answer, the venue is not to blame.
+                fair = seconds >= self.timeouts.connect
+                return "no reply in time", Verdict.BAD if fair else Verdict.NOTHING
             case _:
                 assert_never(ending)
 
-    def _failed_read(self, what: str, error: BaseException) -> UnreadableError | str:
+    def _failed_read(
+        self, what: str, error: BaseException
+    ) -> tuple[UnreadableError | str, Verdict]:
         if isinstance(error, self._errors.InvalidRequestError):
             self._heed(what, Operation.READ, error)
             detail = _short(error.message)
             final = self._table.refusal(error.status_code, what, detail)
-            return final or f"code {error.status_code}: {detail}"
+            if final is not None:
+                return final, Verdict.GOOD
+            return f"code {error.status_code}: {detail}", Verdict.NOTHING
         if isinstance(error, self._errors.FailedRequestError):
             self._heed(what, Operation.READ, error)
             status = error.status_code
-            if status == 401:
-                return codes.RefusedReadError(
-                    f"{VENUE} {what}: HTTP 401, the key is not accepted", Category.AUTH, "401"
-                )
-            if status in (403, 404):
-                category = Category.THROTTLED if status == 403 else Category.NOT_FOUND
-                return codes.RefusedReadError(
-                    f"{VENUE} {what}: HTTP {status}", category, str(status)
-                )
-            return f"HTTP {status}"
+            if status in _FINAL:
+                category, says = _FINAL[status]
+                text = f"{VENUE} {what}: HTTP {status}{says}"
+                return codes.RefusedReadError(text, category, str(status)), Verdict.NOTHING
+            bad = status >= _BROKEN or status in (_UNREADABLE, _TIMED_OUT)
+            return f"HTTP {status}", Verdict.BAD if bad else Verdict.NOTHING
         if isinstance(error, PermissionError):
-            return UnreadableError(f"{VENUE} {what}: needs an API key and its secret.")
-        return type(error).__name__
+            text = f"{VENUE} {what}: needs an API key and its secret."
+            return UnreadableError(text), Verdict.NOTHING
+        return type(error).__name__, Verdict.BAD
 
     # Changes -------------------------------------------------------------------------------------
 
@@ -260,40 +297,3 @@ def _header(headers: Any, name: str) -> float | None:
         return float(headers.get(name))
     except (AttributeError, TypeError, ValueError):
         return None
-
-
-def _sdk() -> tuple[Any, Any]:
-    """The SDK's exceptions and its HTTP class.
-
-    Raises:
-      ImportError: it is not installed.
-    """
-    try:
-        errors = importlib.import_module("pybit.exceptions")
-        http = importlib.import_module("pybit.unified_trading").HTTP
-    except ImportError:
-        raise missing_extra("the Bybit adapter", "pybit", "live") from None
-    # At DEBUG it writes whole replies, and one refusal repeats the key.
-    logging.getLogger("pybit").setLevel(logging.WARNING)
-    return errors, http
-
-
-def _session(
-    http: Any, keys: Mapping[str, str], hosts: Hosts, demo: bool, timeout: tuple[float, float]
-) -> Any:
-    """A session that sends every request exactly once, to one host."""
-    session = http(
-        demo=demo,
-        timeout=timeout,
-        recv_window=RECV_WINDOW_MS,
-        max_retries=1,
-        retry_codes={-1},  # an empty set would mean the default ones
-        return_response_headers=True,
-        **keys,
-    )
-    session.endpoint = hosts.rest
-    session.force_retry = False
-    session.client.max_redirects = 0  # a redirected request would be a second one
-    if hosts.local:
-        session.client.trust_env = False  # no proxy between this machine and itself
-    return session

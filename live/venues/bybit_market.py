@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 
@@ -57,6 +58,17 @@ def instrument(reply: Envelope, symbol: str) -> Instrument | None:
 def taker_fee(reply: Envelope, symbol: str) -> Decimal:
     """The account's taker fee of a symbol, a fraction."""
     return _rate(_row_of(reply, symbol, "fee rate"), "takerFeeRate")
+
+
+def taker_fees(reply: Envelope) -> dict[str, Decimal]:
+    """The account's taker fees by symbol, fractions; rows that make no sense are left out."""
+    rows = each(
+        reply.result.list("list"),
+        f"{VENUE} fee rates",
+        lambda row: (row.text("symbol"), _rate(row, "takerFeeRate")),
+    )
+    told = Counter(name for name, _ in rows.items)
+    return {name: fee for name, fee in rows.items if told[name] == 1}
 
 
 def maintenance_rate(reply: Envelope, symbol: str) -> Decimal:

@@ -210,15 +210,23 @@ def balance(reply: Envelope) -> Balance:
 def _available(account: Fields, coin: Fields) -> Decimal:
     """What new positions may use: of the coin, and of the account where it says so.
 
-    With isolated margin the account is silent and a profit that is not realised cannot be used.
+    With isolated margin the account's own figure is blank, and a profit that is not realised
+    cannot be used. The margins of the coin are blank where the whole portfolio is margined; then
+    the account's figure must be there. A field that is missing is never read as 0.
     """
-    blank = account.raw.get("totalAvailableBalance") in (None, "")
+    blank = _blank(account, "totalAvailableBalance")
     own = coin.number("walletBalance" if blank else "equity")
-    for name in ("totalPositionIM", "totalOrderIM", "locked"):
-        if coin.raw.get(name) not in (None, ""):
+    for name in ("totalPositionIM", "totalOrderIM"):
+        if blank or not _blank(coin, name):
             own -= coin.not_negative(name)
+    own -= coin.not_negative("locked")
     whole = own if blank else account.number("totalAvailableBalance")
     return max(min(own, whole), Decimal(0))
+
+
+def _blank(row: Fields, name: str) -> bool:
+    """Whether a field is there and says nothing."""
+    return name in row.raw and row.raw[name] in (None, "")
 
 
 def margin_mode(reply: Envelope) -> MarginMode:

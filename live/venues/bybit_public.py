@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxtrade.timeframe import TimeFrame
 from live.types import UnreadableError
-from live.venue import BarGap, ClosedBar, Heard
+from live.venues.bar_stream import BarGap, ClosedBar, Heard
 from live.venues.bybit_bars import interval_of
 from live.venues.bybit_market import pushed_candles
 from live.venues.bybit_parse import VENUE
@@ -61,7 +61,7 @@ class _Topic:
 
 
 class BybitBarStream:
-    """`live.venue.BarStream` of this venue, on as many connections as its topics need.
+    """`live.venues.bar_stream.BarStream` of this venue, on as many connections as its topics need.
 
     Args:
       url: of the public stream. heard: called with every closed bar and every gap, in the loop.

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 from live.clock import Clock
 from live.secrets import Secret
 from live.types import AccountInfo, Instrument, PositionMode, UnreadableError
 from live.venue import Usage
+from live.venues import bybit_deadman as deadman
 from live.venues import bybit_setup as setup
 from live.venues.bybit_client import BybitClient
+from live.venues.bybit_fees import FeeRates
 from live.venues.bybit_stream import BybitStream
 from live.venues.bybit_wire import Hosts, Timeouts
 from live.venues.rate import Lane, RateConfig
 from live.venues.supervised import StreamTimes
+
+_log = logging.getLogger("live.venues")
 
 
 class BybitSession:
@@ -22,6 +28,8 @@ class BybitSession:
       demo: the demo account instead of real money.
       base_url, stream_url: of a stand-in on this machine.
       clock: venue time. rate: share of the venue's limits.
+      deadman: seconds after which the venue cancels what rests, once this program is silent; set
+        with every connection, 0 = the account's own timer is left alone.
       timeouts, stream_times, bar_times: None = the usual ones; the last is of the public stream.
     """
 
@@ -35,6 +43,7 @@ class BybitSession:
         base_url: str | None = None,
         stream_url: str | None = None,
         rate: RateConfig | None = None,
+        deadman: int = 0,
         timeouts: Timeouts | None = None,
         stream_times: StreamTimes | None = None,
         bar_times: StreamTimes | None = None,
@@ -44,10 +53,12 @@ class BybitSession:
         self._keys = _keys(api_key, api_secret)
         self._clock = clock
         self._rate = rate or RateConfig()
+        self._deadman = deadman
         self._timeouts = timeouts or Timeouts()
         self._stream_times = stream_times
         self._bar_times = bar_times
         self._built: BybitClient | None = None
+        self._fees = FeeRates(clock)
         self._stream: BybitStream | None = None
         self._account: AccountInfo | None = None
         self._instruments: dict[str, Instrument] = {}
@@ -61,6 +72,7 @@ class BybitSession:
 
         Raises:
           UnreadableError: the venue did not say whose account it is.
+          ValueError: it refused the dead man's timer.
         """
         if self._built is not None:
             return
@@ -77,10 +89,18 @@ class BybitSession:
         if key is not None and secret is not None:
             try:
                 await self.account()
-            except UnreadableError:
+                if self._deadman:
+                    await deadman.arm(self._built, self._deadman)
+            except (UnreadableError, ValueError):
                 await self.close()
                 raise
-            self._stream = BybitStream(self.hosts.stream, key, secret, self._stream_times)
+            self._stream = BybitStream(
+                self.hosts.stream,
+                key,
+                secret,
+                self._stream_times,
+                again=self._arm_again if self._deadman else None,
+            )
             self._stream.start()
 
     async def close(self) -> None:
@@ -98,11 +118,24 @@ class BybitSession:
         if client is None:
             return Usage()
         silence = None if stream is None else stream.silence
+        banned = client.limiter.banned
         return Usage(
             {} if silence is None else {"private": silence},
             {lane.value: client.limiter.tokens(lane) for lane in Lane},
             dict(client.cage.failures),
+            client.circuits.open | ({} if banned is None else {"every route": banned}),
         )
+
+    async def deadman(self) -> int | None:
+        """Seconds of the account's timer, None = off; see `live.venue.DeadManVenue`."""
+        return await deadman.read_window(self._client)
+
+    async def _arm_again(self) -> None:
+        """After a loss: somebody else may have changed the timer meanwhile."""
+        try:
+            await deadman.arm(self._client, self._deadman)
+        except (UnreadableError, ValueError) as error:
+            _log.warning("%s", error)
 
     @property
     def _client(self) -> BybitClient:

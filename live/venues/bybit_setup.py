@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
 from decimal import Decimal
 
 from live.secrets import Secret
@@ -27,28 +26,32 @@ from live.types import (
 from live.venues import bybit_market as market
 from live.venues import bybit_parse as parse
 from live.venues.bybit_client import BybitClient
+from live.venues.bybit_fees import FeeRates
 from live.venues.codes import Operation, RefusedReadError
 from live.venues.rate import Lane
 
 _MODES = {PositionMode.ONE_WAY: 0, PositionMode.HEDGE: 3}
 _MARGINS = {MarginMode.ISOLATED: "ISOLATED_MARGIN", MarginMode.CROSS: "REGULAR_MARGIN"}
+_TRIES, _PAUSE = 12, 0.25  # of a change that its limit does not let pass; seconds
 # Any listed symbol tells the account's usual position mode.
 _ANY_SYMBOL = "BTCUSDT"
+# How a demo account may be refused its key's description: no such route, or not for it.
+_NOT_FOR_DEMO = frozenset({"404", "10032"})
 
 
-async def read_instrument(client: BybitClient, name: str) -> Instrument:
+async def read_instrument(client: BybitClient, name: str, fees: FeeRates) -> Instrument:
     """The listed symbol, if it trades.
 
     Raises:
       ValueError: it is not listed or does not trade. UnreadableError: the venue did not say.
     """
-    found = await read_listing(client, name)
+    found = await read_listing(client, name, fees)
     if found.status != "trading":
         raise ValueError(f"bybit: {name} does not trade; its status is {found.status}.")
     return found
 
 
-async def read_listing(client: BybitClient, name: str) -> Instrument:
+async def read_listing(client: BybitClient, name: str, fees: FeeRates) -> Instrument:
     """The listed symbol, with the account's fee and the first maintenance rate if they are told.
 
     Raises:
@@ -64,8 +67,8 @@ async def read_listing(client: BybitClient, name: str) -> Instrument:
     if found is None:
         raise ValueError(f"bybit: {name} is not listed as a perpetual in USDT.")
     fee, rate = await asyncio.gather(
-        _optional(client, "account/fee-rate", market.taker_fee, name),
-        _optional(client, "market/risk-limit", market.maintenance_rate, name),
+        fees.taker(client, name),
+        _maintenance_rate(client, name),
     )
     return dataclasses.replace(
         found,
@@ -74,14 +77,11 @@ async def read_listing(client: BybitClient, name: str) -> Instrument:
     )
 
 
-async def _optional(
-    client: BybitClient, what: str, parsed: Callable[[parse.Envelope, str], Decimal], name: str
-) -> Decimal | None:
-    """A rate that has a usual value, if the venue tells it."""
-    if what.startswith("account") and not client.has_keys:
-        return None
+async def _maintenance_rate(client: BybitClient, name: str) -> Decimal | None:
+    """The first maintenance rate, which has a usual value, if the venue tells it."""
+    query: dict[str, object] = {"category": "linear", "symbol": name}
     try:
-        return parsed(await client.read(what, {"category": "linear", "symbol": name}), name)
+        return market.maintenance_rate(await client.read("market/risk-limit", query), name)
     except RefusedReadError as error:
         if error.category is Category.AUTH:
             raise
@@ -103,7 +103,8 @@ async def read_account(client: BybitClient, api_key: Secret, *, demo: bool) -> A
     try:
         account_id, permissions = parse.permissions(await client.read("user/query-api"))
     except RefusedReadError as error:
-        if not demo or error.category is Category.AUTH:
+        # A refusal that passes must not rename the account: its journal goes by this name.
+        if not (demo and error.code in _NOT_FOR_DEMO):
             raise
         account_id, permissions = api_key.fingerprint, frozenset[str]()
     rows = await read_legs(client, _ANY_SYMBOL)
@@ -159,6 +160,8 @@ async def configure(
     said: list[str] = []
     named: dict[str, object] = {"category": "linear", "symbol": symbol}
     before = await read_settings(client, symbol)
+    if before == wanted:  # as after every start but the first
+        return before
     if before.position_mode is not wanted.position_mode:
         mode = _MODES[wanted.position_mode]
         said += await _change(client, "position/switch-mode", {**named, "mode": mode})
@@ -202,7 +205,14 @@ async def _anything_open(client: BybitClient) -> bool:
 
 async def _change(client: BybitClient, what: str, body: dict[str, object]) -> list[str]:
     """Change one setting; the words of a refusal, for the message after reading back."""
-    answer = await client.send(what, Operation.CONFIGURE, body, lane=Lane.NORMAL)
+    for _ in range(_TRIES):
+        answer = await client.send(what, Operation.CONFIGURE, body, lane=Lane.NORMAL)
+        # What has certainly not left may wait for others that are being set up.
+        if not (isinstance(answer, Definitive) and answer.category is Category.THROTTLED):
+            break
+        if answer.kind is not Certainty.NOT_SENT:
+            break
+        await asyncio.sleep(_PAUSE)
     match answer:
         case Definitive(kind=Certainty.ACCEPTED) | parse.Envelope():
             return []

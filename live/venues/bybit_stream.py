@@ -10,11 +10,12 @@ import dataclasses
 import hashlib
 import hmac
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from live.secrets import Secret
 from live.venue import EventKind, VenueEvent
+from live.venues.bybit_deadman import TOPIC as DEADMAN
 from live.venues.bybit_orders import TOPICS, pushed
 from live.venues.supervised import LostError, StreamTimes, SupervisedSocket, json_object, shown
 
@@ -32,6 +33,8 @@ class BybitStream(SupervisedSocket):
 
     Args:
       url: of the private stream.
+      again: runs beside every connection but the first, whose socket the venue then watches; None =
+        it is not to be watched.
       capacity: events that may wait for the reader.
       wall_ms: this machine's clock in milliseconds UTC, which signs here as it does in the SDK.
       seed: of the jitter.
@@ -44,6 +47,7 @@ class BybitStream(SupervisedSocket):
         api_secret: Secret,
         times: StreamTimes | None = None,
         *,
+        again: Callable[[], Coroutine[Any, Any, None]] | None = None,
         capacity: int = 10_000,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         seed: int = 0,
@@ -52,6 +56,7 @@ class BybitStream(SupervisedSocket):
         self.malformed = 0
         self._key, self._secret = api_key, api_secret
         self._wall_ms = wall_ms
+        self._again, self._connections = again, 0
         self._events: asyncio.Queue[VenueEvent] = asyncio.Queue(capacity)
 
     async def events(self) -> AsyncIterator[VenueEvent]:
@@ -82,7 +87,16 @@ class BybitStream(SupervisedSocket):
         await self._log_in(socket)
         await self._subscribe(socket)
 
+    def _meanwhile(
+        self, socket: aiohttp.ClientWebSocketResponse
+    ) -> Sequence[Coroutine[Any, Any, None]]:
+        work = list(super()._meanwhile(socket))
+        if self._again is not None and self._connections > 1:
+            work.append(self._again())
+        return work
+
     def _began(self) -> None:
+        self._connections += 1
         self._tell(VenueEvent(EventKind.CONNECTED))
 
     def _ended(self, reason: str) -> None:
@@ -99,7 +113,8 @@ class BybitStream(SupervisedSocket):
             raise LostError(f"login refused: {shown(answer.get('ret_msg'))}", refused=True)
 
     async def _subscribe(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        await socket.send_json({"op": "subscribe", "req_id": "1", "args": list(TOPICS)})
+        topics = [*TOPICS] if self._again is None else [*TOPICS, DEADMAN]
+        await socket.send_json({"op": "subscribe", "req_id": "1", "args": topics})
         answer = await self._answer(socket, "subscribe")
         if answer.get("success") is not True:
             raise LostError(f"subscription refused: {shown(answer.get('ret_msg'))}")

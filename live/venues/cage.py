@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from live.venues.rate import Lane
@@ -40,7 +40,13 @@ class NeverBegan:
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """The deadline passed while the call was under way; it may still do what it was asked to."""
+    """The deadline passed while the call was under way; it may still do what it was asked to.
+
+    Attributes:
+      seconds: for which it had been under way.
+    """
+
+    seconds: float = field(default=0.0, compare=False)
 
 
 Ending = Returned[T] | Raised | NeverBegan | Overdue
@@ -83,6 +89,7 @@ class Cage:
                 await gate.acquire()
         except TimeoutError:
             return NeverBegan()
+        begun = loop.time()
         try:
             future = loop.run_in_executor(self._pool, function)
         except RuntimeError:  # the cage is closed
@@ -91,7 +98,7 @@ class Cage:
         future.add_done_callback(lambda ended: _leave(gate, ended))
         done, _ = await asyncio.wait({future}, timeout=max(deadline - loop.time(), 0.0))
         if not done:
-            return Overdue()
+            return Overdue(loop.time() - begun)
         error = future.exception()
         return Returned(future.result()) if error is None else Raised(error)
 

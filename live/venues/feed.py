@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from jaxtrade.timeframe import TimeFrame
 from live.clock import Clock, last_boundary, newest_closed_bar, next_boundary
 from live.types import Bars, UnreadableError
-from live.venue import BarGap, ClosedBar, MakeBarStream, Usage, Venue
+from live.venue import Usage, Venue
 from live.venues.bar_memory import BarMemory
+from live.venues.bar_stream import BarGap, ClosedBar, MakeBarStream
 from live.venues.split import SplitVenue
 
 _log = logging.getLogger("live.venues.feed")

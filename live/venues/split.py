@@ -26,7 +26,7 @@ from live.types import (
     PositionMode,
     Quote,
 )
-from live.venue import Usage, Venue, VenueEvent, usage_of
+from live.venue import Usage, Venue, VenueEvent, deadman_of, usage_of
 
 
 class SplitVenue:
@@ -55,6 +55,10 @@ class SplitVenue:
     def usage(self) -> Usage:
         """Of the venue that trades."""
         return usage_of(self._trades)
+
+    async def deadman(self) -> int | None:
+        """Of the venue that trades."""
+        return await deadman_of(self._trades)
 
     async def server_time(self) -> int:
         """Of the venue that trades."""

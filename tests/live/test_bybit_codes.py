@@ -15,8 +15,9 @@ REJECTED = {
     Category.MARGIN: (110004, 110006, 110007, 110012, 110052),
     Category.REDUCE_ONLY: (110017,),
     Category.MINIMUM: (110094,),
-    Category.OTHER: (110003, 10001),
+    Category.OTHER: (110003, 10001, 10032),
     Category.RISK: (110009, 110020, 110021, 110090),
+    Category.HALTED: (110023, 110074),
     Category.AUTH: (10003, 10004, 10005, 10009, 10010, 33004),
     Category.CLOCK: (10002,),
 }

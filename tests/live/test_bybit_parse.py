@@ -255,6 +255,29 @@ def test_with_isolated_margin_an_open_profit_is_not_available(blank):
     assert found.maintenance_margin is None
 
 
+@pytest.mark.parametrize(
+    "field", ["totalPositionIM", "totalOrderIM", "locked", "walletBalance", "totalAvailableBalance"]
+)
+@pytest.mark.parametrize("silent", [False, True], ids=["told", "silent"])
+def test_what_is_available_is_not_guessed_from_a_field_that_is_missing(field, silent):
+    raw = _wallet({}, **({"totalAvailableBalance": ""} if silent else {}))
+    account = raw["result"]["list"][0]
+    row = account if field in account else account["coin"][0]
+    del row[field]
+    if field == "walletBalance" and not silent:  # equity is what counts there
+        assert _balance(raw).available == 10_000
+        return
+    with pytest.raises(UnreadableError, match=field if field != "totalAvailableBalance" else "."):
+        _balance(raw)
+
+
+@pytest.mark.parametrize("field", ["totalPositionIM", "totalOrderIM"])
+def test_margins_of_the_coin_may_be_blank_only_where_the_account_says_what_is_free(field):
+    assert _balance(_wallet({field: ""}, totalAvailableBalance="70")).available == 70
+    with pytest.raises(UnreadableError, match=field):
+        _balance(_wallet({field: ""}, totalAvailableBalance=""))
+
+
 def test_other_coins_never_count():
     raw = copy.deepcopy(replies.WALLET)
     raw["result"]["list"][0]["coin"].append(replies.COIN | {"coin": "BTC", "equity": "7"})

@@ -33,7 +33,7 @@ from live.venues import bybit_lists
 from live.venues.bybit import BybitVenue
 from live.venues.joint import JointRead
 from live.venues.together import FlatMemory, TogetherConfig, TogetherVenue
-from tests.live.bybit_server import HASTY, around, be_patient, connected, intent
+from tests.live.bybit_server import around, ask_once, connected, intent
 
 BASES = ("BTC", "ETH", "SOL", "XRP", "ADA")
 SYMBOLS = tuple(f"{base}/USDT:USDT" for base in BASES)
@@ -141,7 +141,7 @@ def test_a_slow_request_holds_the_next_one_up_only_so_long():
         joint = _joint(read, patience=0.02, deadline=5.0)
         slow = asyncio.ensure_future(joint.ask("slow"))
         await asyncio.sleep(0.01)
-        assert await asyncio.wait_for(joint.ask("quick"), 2) == {"quick"}
+        assert await asyncio.wait_for(joint.ask("quick"), 4) == {"quick"}
         assert not slow.done()
         slow.cancel()
 
@@ -661,7 +661,7 @@ def test_a_listing_without_one_of_its_pages_is_unreadable_for_everybody(skip, mo
     async def scenario(alone, venue, server):
         await _look(venue, *SYMBOLS)  # every word is known
         monkeypatch.setitem(bybit_lists._ROWS, "position/list", 1)
-        be_patient(alone, HASTY)
+        ask_once(alone)
         server.faults.add("position/list", "html_502", None, skip=skip)
         answers = await asyncio.gather(*map(venue.position, SYMBOLS), return_exceptions=True)
         assert [type(one) for one in answers] == [UnreadableError] * 5
