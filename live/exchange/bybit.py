@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from live.exchange import bybit_deadman as deadman
 from live.exchange import bybit_market as market
 from live.exchange import bybit_private as private
 from live.exchange import faults as fault
@@ -60,6 +61,8 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", "account/info"): Route(private.account_info, 50),
     ("POST", "account/set-margin-mode"): Route(private.set_margin_mode, 5, "Position"),
     ("GET", "account/fee-rate"): Route(private.fee_rate, 10),
+    ("GET", "account/query-dcp-info"): Route(deadman.info, 10),
+    ("POST", "order/disconnected-cancel-all"): Route(deadman.set_window, 10, "Order"),
 }
 _KEY_INFORMATION = ("GET", "user/query-api")
 # How long a reply waits for its events at most, and how long clients get to read them.

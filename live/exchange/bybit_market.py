@@ -6,7 +6,6 @@ from decimal import Decimal
 
 from live.exchange.bybit_rows import CATEGORY, Row, rounded, text
 from live.exchange.bybit_wire import Params, page
-from live.exchange.desk import FUNDING_INTERVAL_MS
 from live.exchange.engine import Engine
 from live.exchange.prices import NEVER_MS, Candle
 from live.types import Instrument
@@ -146,7 +145,8 @@ def ticker_row(engine: Engine, symbol: str) -> Row:
     quote = engine.quote(symbol)
     day = engine.paths[symbol].day(engine.now_ms)
     mark = text(quote.mark)
-    following = (engine.now_ms // FUNDING_INTERVAL_MS + 1) * FUNDING_INTERVAL_MS
+    funding = engine.funding[symbol]
+    following = funding.following(engine.now_ms)
     return {
         "symbol": symbol,
         "lastPrice": mark,
@@ -158,8 +158,8 @@ def ticker_row(engine: Engine, symbol: str) -> Row:
         "volume24h": text(day.volume),
         "turnover24h": text(day.turnover),
         "openInterest": "0",
-        "fundingRate": rounded(engine.funding_rate),
-        "nextFundingTime": str(following),
+        "fundingRate": rounded(funding.rate(following)),
+        "nextFundingTime": "0" if following == NEVER_MS else str(following),
         "bid1Price": text(quote.bid),
         "bid1Size": "1000",
         "ask1Price": text(quote.ask),

@@ -14,6 +14,7 @@ from aiohttp import WSMsgType, web
 
 from live.exchange import faults as fault
 from live.exchange.bybit_access import Access
+from live.exchange.bybit_deadman import TOPIC
 from live.exchange.bybit_market import INTERVALS, candle_push, ticker_row
 from live.exchange.bybit_rows import (
     CATEGORY,
@@ -175,6 +176,7 @@ class BybitStream:
             pass  # dropped on purpose, or by the client
         finally:
             self._connections.remove(connection)
+            self._engine.watch(connection.identity, False)
             sender.cancel()
         return socket
 
@@ -214,11 +216,8 @@ class BybitStream:
 
     def _pong(self, connection: Connection) -> Row:
         if connection.route == "stream/private":
-            return {
-                "op": "pong",
-                "args": [str(self._engine.shown_ms)],
-                "conn_id": connection.identity,
-            }
+            shown = str(self._engine.shown_ms)
+            return {"op": "pong", "args": [shown], "conn_id": connection.identity}
         return {"success": True, "ret_msg": "pong", "conn_id": connection.identity, "op": "ping"}
 
     def _refusal(self, connection: Connection, operation: str, message: Row) -> str:
@@ -236,7 +235,7 @@ class BybitStream:
     def _offers(self, route: str, topic: str) -> bool:
         kind, *rest = topic.split(".")
         if route == "stream/private":
-            return kind in _PRIVATE_TOPICS and rest in ([], [CATEGORY])
+            return topic == TOPIC or (kind in _PRIVATE_TOPICS and rest in ([], [CATEGORY]))
         listed = self._engine.instruments
         if kind == "kline":
             return len(rest) == 2 and rest[0] in INTERVALS and rest[1] in listed
@@ -248,6 +247,8 @@ class BybitStream:
             return
         topics = arguments
         if connection.route == "stream/private":
+            if TOPIC in topics:
+                self._engine.watch(connection.identity, operation == "subscribe")
             topics = [topic.split(".")[0] for topic in topics]
         if operation == "unsubscribe":
             connection.topics -= set(topics)

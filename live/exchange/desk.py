@@ -17,6 +17,8 @@ from live.exchange.book import (
     Execution,
     OrderKind,
 )
+from live.exchange.deadman import DeadMan
+from live.exchange.funding import funding_of
 from live.exchange.ledger import Account, Key, Settings
 from live.exchange.prices import PricePath, to_step
 from live.types import (
@@ -27,7 +29,6 @@ from live.types import (
     Side,
 )
 
-FUNDING_INTERVAL_MS = 8 * 3_600_000
 Topic = Literal["order", "execution", "position", "wallet", "time"]
 
 
@@ -60,7 +61,7 @@ class Desk:
     Args:
       paths, instruments: by venue symbol. start_ms: when the exchange opens.
       half_spread: fraction of the mark that every market order pays.
-      funding_rate: longs pay it every eight hours.
+      funding_rate: longs pay it every eight hours where the bars bring no rates of their own.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class Desk:
         self.instruments = dict(instruments)
         self.now_ms = start_ms
         self.half_spread = half_spread
-        self.funding_rate = funding_rate
+        self.funding = {
+            symbol: funding_of(path.series, funding_rate) for symbol, path in paths.items()
+        }
         self.account = Account.start(initial_balance)
         self.settings = {
             symbol: Settings(leverage, leverage, margin_mode, position_mode) for symbol in paths
@@ -93,14 +96,17 @@ class Desk:
         # How far the times that replies show are ahead of the truth.
         self.offset_ms = 0
         self.listeners: list[Callable[[Sequence[Event]], None]] = []
+        self.deadman = DeadMan()
         self._random = random.Random(seed)  # noqa: S311 - ids of a simulation
         self._lock = threading.RLock()
         self._depth = 0
         self._events: list[Event] = []
         self._told_ms = start_ms
-        self._funded_ms = start_ms // FUNDING_INTERVAL_MS * FUNDING_INTERVAL_MS
+        # Everything due up to here has been paid.
+        self._funded_ms = start_ms
         self._sequence = 0
         self._fractions: list[Decimal] = []
+        self._keeps_rest = False
         # Accepted market orders that wait to trade -> when they will, and for how long others do.
         self._waiting: dict[str, int] = {}
         self._fill_delay_ms = 0

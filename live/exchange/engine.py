@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from live.exchange import ledger
 from live.exchange.book import (
@@ -135,13 +135,44 @@ class Engine(Requests):
         with self.turn():
             self._refused_stops = count
 
-    def plan_fills(self, *fractions: Decimal | str) -> None:
-        """The next market order trades in these parts of its quantity; a rest is cancelled."""
+    def plan_fills(
+        self, *fractions: Decimal | str, rest: Literal["cancelled", "live"] = "cancelled"
+    ) -> None:
+        """The next market order trades in these parts of its quantity.
+
+        Args:
+          rest: of what is left: cancelled at once, or open until `trade_rest` or a cancel.
+        """
         parts = [Decimal(fraction) for fraction in fractions]
         if not parts or not all(part > 0 for part in parts) or not sum(parts) <= 1:
             raise ValueError(f"fractions: must be > 0 and at most 1 together; got {fractions}.")
         with self.turn():
-            self._fractions = parts
+            self._fractions, self._keeps_rest = parts, rest == "live"
+
+    def trade_rest(self, symbol: str, fraction: Decimal | str = Decimal(1)) -> list[Order]:
+        """A part of what `plan_fills` has left open of market orders trades now.
+
+        Returns: those orders; a reducing one that has nothing left to reduce is cancelled.
+        """
+        with self.turn():
+            found = self._resting(symbol)
+            for order in found:
+                self._fractions, self._keeps_rest = [Decimal(fraction)], True
+                self._carry_out(order, self.mark(symbol))
+            self._fractions, self._keeps_rest = [], False
+            return [self.book.get(order.order_id) for order in found]
+
+    def cancel_rest(self, symbol: str) -> list[Order]:
+        """The exchange takes back what `plan_fills` has left open of market orders."""
+        with self.turn():
+            return [
+                self._put(closed(order, OrderStatus.CANCELLED, self.now_ms))
+                for order in self._resting(symbol)
+            ]
+
+    def _resting(self, symbol: str) -> list[Order]:
+        market = (one for one in self.book.open(symbol) if one.kind is OrderKind.MARKET)
+        return [order for order in market if order.order_id not in self._waiting]
 
     def hold_fills(self, milliseconds: int) -> None:
         """Market orders wait so long before they trade, and can be cancelled meanwhile; 0 = not."""
@@ -167,6 +198,11 @@ class Engine(Requests):
         if unknown:
             raise ValueError(f"filters: expected some of {sorted(_FILTERS)}; got {unknown}.")
         self._relist(symbol, **filters)
+
+    def watch(self, who: str, present: bool) -> None:
+        """A client that the dead man's timer waits for is there, or has gone."""
+        with self.turn():
+            self.deadman.watch(who, present, self.now_ms)
 
     def delist(self, symbol: str, at_ms: int, *, announced: bool = False) -> None:
         """The symbol only reduces from now on; at ``at_ms`` positions are settled and trading ends.

@@ -69,46 +69,48 @@ class Fills(Desk):
         quantity = self._tradable(order)
         price = self._price(order.symbol, order.side, base)
         self.check_margin((order.symbol, order.index), order.side.sign * quantity, price)
-        return replace(order, quantity=quantity), price
+        return replace(order, quantity=order.filled + quantity), price
 
     def _execute(self, order: Order, price: Decimal) -> Order:
-        """Trade an accepted order now, in the parts of `plan_fills`; the rest is cancelled."""
+        """Trade an accepted order now, in the parts of `plan_fills`; the rest goes as it says."""
         key = (order.symbol, order.index)
         step = self.instruments[order.symbol].quantity_step
         if self._refused_stops and (order.stop_price or order.target_price):
             self._refused_stops -= 1
             order = replace(order, stop_price=None, target_price=None)
         fractions, self._fractions = self._fractions or [Decimal(1)], []
-        left = order.quantity
+        keeps_rest, self._keeps_rest = self._keeps_rest, False
+        whole = left = order.quantity - order.filled
         for fraction in fractions:
             # All of a quantity trades also where the step has grown since it was opened.
-            part = min(to_step(order.quantity * fraction, step, ROUND_FLOOR), left)
+            part = min(to_step(whole * fraction, step, ROUND_FLOOR), left)
             part = left if fraction == 1 else part
             if part > 0:
                 order = self._fill(order, key, part, price)
                 left -= part
-        if order.filled < order.quantity:
+        if order.filled < order.quantity and not keeps_rest:
             order = self._put(closed(order, OrderStatus.CANCELLED, self.now_ms))
         return order
 
     def _tradable(self, order: Order) -> Decimal:
-        """The order's quantity; a reducing one is cut to the position.
+        """What is left of the order's quantity; a reducing one is cut to the position.
 
         Raises:
           RefusedError: it reduces and there is nothing on the other side.
         """
+        left = order.quantity - order.filled
         holding = self.account.holding((order.symbol, order.index))
         held = Decimal(0)
         if holding is not None and holding.side != order.side.sign:
             held = abs(holding.quantity)
         closes = order.index in (1, 2) and order.side.sign != (1 if order.index == 1 else -1)
         if not (order.reduce_only or order.kind.protective or closes):
-            return order.quantity
+            return left
         if not held:
             raise RefusedError(Refusal.REDUCE_ONLY, "there is no position to reduce")
-        if closes and not order.reduce_only and order.quantity > held:
+        if closes and not order.reduce_only and left > held:
             raise RefusedError(Refusal.REDUCE_ONLY, f"the position is only {held}")
-        return held if order.kind.protective else min(order.quantity, held)
+        return held if order.kind.protective else min(left, held)
 
     def check_margin(self, key: Key, signed: Decimal, price: Decimal) -> None:
         """Refuse a trade whose opening part the account cannot post.

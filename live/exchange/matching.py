@@ -12,7 +12,6 @@ from decimal import ROUND_CEILING, Decimal
 
 from live.exchange import ledger
 from live.exchange.book import Execution, Order, OrderKind, OrderRequest, RefusedError, closed
-from live.exchange.desk import FUNDING_INTERVAL_MS
 from live.exchange.fills import Fills
 from live.exchange.ledger import Holding, Key
 from live.exchange.levels import isolated_levels
@@ -55,7 +54,7 @@ class Matching(Fills):
                 triggers = self._triggers()
                 if not (triggers or self._waiting or self.account.holdings):
                     self.now_ms = time_ms
-                    self._funded_ms = time_ms // FUNDING_INTERVAL_MS * FUNDING_INTERVAL_MS
+                    self._funded_ms = time_ms
                     self._end_delisted()
                     return
                 end = max(self.now_ms, min(time_ms, self._next_boundary()))
@@ -64,15 +63,19 @@ class Matching(Fills):
                 self.now_ms = end
                 if self._trade_waiting() or self._pay_funding_if_due() or self._end_delisted():
                     continue
-                if self._liquidate_if_wiped():
+                if self._liquidate_if_wiped() or self._end_silence():
                     continue
                 if end == time_ms:
                     return
 
     def _next_boundary(self) -> int:
         knots = (path.next_knot(self.now_ms) for path in self.paths.values())
-        funding = self._funded_ms + FUNDING_INTERVAL_MS
-        return min(*knots, *self._waiting.values(), *self._ends().values(), funding, NEVER_MS)
+        known = (*self._waiting.values(), *self._ends().values(), self._next_funding())
+        return min(*knots, *known, self.deadman.due_ms, NEVER_MS)
+
+    def _next_funding(self) -> int:
+        """When the next payment that has not been made is due."""
+        return min(funding.following(self._funded_ms) for funding in self.funding.values())
 
     def _ends(self) -> dict[str, int]:
         """When the symbols stop trading that are to."""
@@ -153,17 +156,19 @@ class Matching(Fills):
         try:
             order, price = self.price_order(order, base)
         except RefusedError as refusal:
-            self._put(closed(order, OrderStatus.REJECTED, self.now_ms, refusal.reason))
+            # What has traded in part is no more refused as a whole.
+            status = OrderStatus.CANCELLED if order.filled else OrderStatus.REJECTED
+            self._put(closed(order, status, self.now_ms, refusal.reason))
         else:
             self._execute(order, price)
 
     def _pay_funding_if_due(self) -> bool:
-        due = self.now_ms // FUNDING_INTERVAL_MS * FUNDING_INTERVAL_MS
-        if due <= self._funded_ms:
+        due = self._next_funding()
+        if due > self.now_ms:
             return False
         self._funded_ms = due
         for holding in list(self.account.holdings.values()):
-            self._pay_funding(holding, self.funding_rate)
+            self._pay_funding(holding, self.funding[holding.symbol].rate(due))
         return True
 
     def _pay_funding(self, holding: Holding, rate: Decimal) -> None:
@@ -189,6 +194,16 @@ class Matching(Fills):
             )
         )
         self._tell("wallet", holding.symbol)
+
+    def _end_silence(self) -> bool:
+        """Cancel what rests for a client that has gone; legs of a position stay with it."""
+        if self.now_ms < self.deadman.due_ms:
+            return False
+        self.deadman.due_ms = NEVER_MS
+        for order in self.book.open():
+            if not order.kind.protective:
+                self._put(closed(order, OrderStatus.CANCELLED, self.now_ms))
+        return True
 
     def _end_delisted(self) -> bool:
         """Settle what is held of a delisted symbol at its mark, and take no order any more."""

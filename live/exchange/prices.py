@@ -9,7 +9,7 @@ depends on how time is cut into steps.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 
@@ -58,11 +58,13 @@ class Series:
 
     Attributes:
       open_ms: int64 [N], ascending. ohlcv: float64 [N, 5]. step_ms: length of a bar.
+      funding: float64 [N] rate of each bar, None where the source has no such column.
     """
 
     open_ms: NDArray[np.int64]
     ohlcv: NDArray[np.float64]
     step_ms: int
+    funding: NDArray[np.float64] | None = None
 
     @classmethod
     def read(cls, source: pd.DataFrame | str | Path) -> Series:
@@ -76,7 +78,7 @@ class Series:
         if spacing is None:
             raise ValueError("source: expected at least two bars; got fewer.")
         ohlcv = np.stack(list(rows.columns.values()), axis=1)
-        return cls(rows.time // 1_000_000, ohlcv, int(spacing) // 1_000_000)
+        return cls(rows.time // 1_000_000, ohlcv, int(spacing) // 1_000_000, rows.funding)
 
     @classmethod
     def generate(cls, seed: int, rows: int, price: float, tick: float) -> Series:
@@ -85,7 +87,7 @@ class Series:
 
     def shifted(self, milliseconds: int) -> Series:
         """The same bars at other times."""
-        return Series(self.open_ms + milliseconds, self.ohlcv, self.step_ms)
+        return replace(self, open_ms=self.open_ms + milliseconds)
 
 
 Knots = tuple[tuple[int, Decimal], ...]

@@ -59,7 +59,8 @@ class ExchangeServer:
       anchor: "now" moves all bars so that the exchange opens at the newest bar boundary of the
         machine's clock; "source" keeps their times.
       half_spread: fraction of the mark that a market order pays.
-      funding_rate: longs pay it every eight hours.
+      funding_rate: longs pay it every eight hours; a column ``funding`` of the bars goes before
+        it: each row's rate is paid in the row's last millisecond.
       rate_limits: enforce the venue's limits, per second of real time.
       ack_delay: seconds before a stream confirms a subscription.
       now: the machine's clock, milliseconds UTC.

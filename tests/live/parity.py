@@ -32,8 +32,16 @@ from live.exchange.server import ExchangeServer
 from live.replay import ReplayVenue
 from live.replay.data import ReplayData
 from live.replay.money import ReplayTerms
-from live.types import Instrument
-from tests.live.harness import BTC, SYMBOL, ServerClock, exchange, fine, venue_of
+from live.types import Fill, FillKind, Instrument
+from tests.live.harness import (
+    BTC,
+    SYMBOL,
+    AdapterClock,
+    ServerClock,
+    exchange,
+    fine,
+    venue_of,
+)
 
 MINUTE = 60_000
 LEVELS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -278,6 +286,16 @@ class EarlyPath(PricePath):
         return super().candles(minutes, start_ms, end_ms, now_ms + 1)
 
 
+class HastyClock(AdapterClock):
+    """Makes requests wait for nothing: hours of looking pass in seconds of real time."""
+
+    def monotonic(self) -> float:
+        return 100 * super().monotonic()
+
+    async def sleep_until(self, time_ms: int) -> None:
+        await asyncio.sleep((time_ms - self.now_ms()) / 100_000)
+
+
 class EarlyClock(ServerClock):
     """What an exchange shows when it is one millisecond ahead of its prices."""
 
@@ -286,6 +304,26 @@ class EarlyClock(ServerClock):
 
     async def sleep_until(self, time_ms: int) -> None:
         await super().sleep_until(time_ms - 1)
+
+
+class OpenPath(PricePath):
+    """Prices of a market in which orders go before the stops that a jump to an open reaches."""
+
+    def first(self, level: Decimal, falling: bool, start_ms: int, end_ms: int) -> int | None:
+        found = super().first(level, falling, start_ms, end_ms)
+        # They trade at the same price as soon as time moves on.
+        return None if found == end_ms and self.jumps_at(end_ms) else found
+
+
+def at_the_open(server: ExchangeServer) -> ServerClock:
+    """Have orders of a bar's first instant trade at its open, before its stops; the clock.
+
+    That is ``fill_at = "next_open"``: a decision at the end of a bar is carried out at the first
+    price of the next one, on what the bar before has left.
+    """
+    engine = server.engine
+    engine.paths[BTC] = OpenPath(engine.paths[BTC].series, engine.paths[BTC].tick)
+    return ServerClock(server)
 
 
 def in_last_millisecond(server: ExchangeServer) -> EarlyClock:
@@ -315,11 +353,17 @@ def unit_steps(prices: pd.DataFrame) -> Instrument:
 
 @dataclasses.dataclass
 class Seen:
-    """What a comparison came across, so that a test can ask whether it compared anything."""
+    """What a comparison came across, so that a test can ask whether it compared anything.
+
+    Attributes:
+      worst: largest difference of the equity, quote units.
+      paid: side of the position and sign of the payment, of every funding.
+    """
 
     held: int = 0
     exits: set[int] = dataclasses.field(default_factory=set)
     worst: float = 0.0
+    paid: set[tuple[int, int]] = dataclasses.field(default_factory=set)
 
 
 def check_exchange(
@@ -334,7 +378,8 @@ def check_exchange(
     """Trade a course through the adapter on the local exchange, and compare.
 
     Args:
-      history: rows before the first bar that passes; the course began one row earlier.
+      history: rows before the first bar that passes; the course began one row earlier, and its
+        client another one.
       exact: the instrument's steps cannot be seen, so that everything is equal to 1e-9.
     """
     instrument = dataclasses.replace(
@@ -344,26 +389,35 @@ def check_exchange(
     )
     server = exchange(
         frame,
-        history - 1,
+        history - 2,
         instruments=[instrument],
         initial_balance=Decimal(repr(case.cash)),
         half_spread=Decimal(repr(case.cost["half_spread"])),
+        rate_limits=False,
     )
-    clock = in_last_millisecond(server)
-    server.advance(MINUTE - 1)
+    if case.rules.fill_at == "close":
+        clock: ServerClock = in_last_millisecond(server)
+        server.advance(MINUTE - 1)
+    else:
+        clock = at_the_open(server)
+        server.advance(MINUTE)
     seen = Seen()
     compared = _Comparison(case, server, instrument, seen, exact)
 
     async def trade() -> None:
         async with server.running():
-            env = case.live(venue_of(server), clock=clock, bar_delay=0, enforce_risk=False)
-            observation, _ = await env.reset()
+            venue = venue_of(server, HastyClock(server))
+            env = case.live(venue, clock=clock, bar_delay=0, enforce_risk=False)
+            await env.reset()  # which takes its time, and looks twice
+            observation, *_ = await env.step(0 if case.brackets else LEVELS.index(0.0))
             for i, step in enumerate(steps):
                 compared.observation(i, step, observation, env.market_data_keys)
                 known = len(server.engine.executions(BTC))
-                observation, _, terminated, _, _ = await env.step(step.action)
+                observation, _, terminated, _, info = await env.step(step.action)
                 assert not terminated
-                compared.account(i, step, server.engine.executions(BTC)[known:])
+                executions = server.engine.executions(BTC)[known:]
+                compared.account(i, step, executions)
+                compared.booked(i, info["fills"], executions)
             await env.close()
 
     asyncio.run(trade())
@@ -382,15 +436,23 @@ class _Comparison:
     ) -> None:
         self.case, self.engine, self.instrument = case, server.engine, instrument
         self.seen, self.exact = seen, exact
+        self.at_close = case.rules.fill_at == "close"
         self._allowed = 1e-9 * case.cash
-        self._mark = float(self.engine.mark(BTC))
+        self._mark = float(self._close())
+        # Executions that the adapter has not told of.
+        self._untold: dict[str, Execution] = {}
+
+    def _close(self) -> Decimal:
+        """The last price of the newest bar that is over."""
+        now = self.engine.now_ms
+        return self.engine.paths[BTC].mark(now if self.at_close else now - 1)
 
     def observation(
         self, i: int, step: Step, shown: dict[str, np.ndarray], keys: Sequence[str]
     ) -> None:
         for key in keys:
             np.testing.assert_array_equal(shown[key], step.shown[key], err_msg=f"{i} {key}")
-        if self.exact:
+        if self.exact and self.at_close:  # the open has another equity than the close
             # Computed from decimals there; an entry price has eight of them on the wire.
             np.testing.assert_allclose(
                 shown["account_state"],
@@ -401,11 +463,12 @@ class _Comparison:
 
     def account(self, i: int, step: Step, executions: list[Execution]) -> None:
         lot, tick = float(self.instrument.quantity_step), float(self.instrument.tick)
-        mark = float(self.engine.mark(BTC))
+        close = self._close()
+        mark = float(close)
         moved, traded = abs(mark - self._mark), sum(float(e.quantity) for e in executions)
         self._allowed += 3 * lot * moved + 2 * tick * traded + lot * mark * 0.001
         self._mark = mark
-        error = abs(float(self.engine.equity()) - step.equity)
+        error = abs(float(self.engine.account.equity({BTC: close})) - step.equity)
         self.seen.worst = max(self.seen.worst, error)
         assert error <= self._allowed, (i, error, self._allowed)
         found = float(self.engine.position(BTC))
@@ -423,8 +486,10 @@ class _Comparison:
     ) -> None:
         """The same trades at the same prices, for the same reasons."""
         info = step.info
-        ordered = [e for e in executions if e.order_kind is OrderKind.MARKET]
-        ended = [e for e in executions if e.order_kind is not OrderKind.MARKET]
+        funding = [e for e in executions if e.kind is FillKind.FUNDING]
+        trades = [e for e in executions if e.kind is not FillKind.FUNDING]
+        ordered = [e for e in trades if e.order_kind is OrderKind.MARKET]
+        ended = [e for e in trades if e.order_kind is not OrderKind.MARKET]
         signed = sum(float(e.side.sign * e.quantity) for e in ordered)
         assert signed == pytest.approx(float(info["fill_quantity"]), rel=1e-9, abs=2 * lots), i
         for e in ordered:
@@ -434,9 +499,28 @@ class _Comparison:
         for e in ended:
             assert float(e.price) == pytest.approx(float(info["exit_price"]), rel=1e-9, abs=ticks)
         self.seen.exits |= set(kinds)
+        paid, rates = sum(float(e.fee) for e in funding), 0.0
+        if funding:
+            assert self.seen.held and float(funding[0].price) == self._mark, i
+            self.seen.paid.add((funding[0].side.sign, 1 if paid > 0 else -1))
+            rates = abs(paid) / (float(funding[0].quantity) * self._mark)
+        within = 1e-9 * self.case.cash + (0 if self.exact else rates * lots * self._mark)
+        assert paid == pytest.approx(float(info["funding"]), abs=within), i
         if self.exact:
-            fees = sum(float(e.fee) for e in executions)
+            fees = sum(float(e.fee) for e in trades)
             assert fees == pytest.approx(float(info["fee"]), abs=1e-9 * self.case.cash), i
+
+    def booked(self, i: int, fills: Sequence[Fill], executions: list[Execution]) -> None:
+        """What the adapter told of, to the eight decimals of the wire, a step later at the most."""
+        new = {e.execution_id: e for e in executions}
+        for fill in fills:
+            e = self._untold.pop(fill.trade_id, None) or new.pop(fill.trade_id)
+            assert fill.kind is e.kind, i
+            assert fill.quantity == (0 if e.kind is FillKind.FUNDING else e.quantity), i
+            assert float(fill.fee) == pytest.approx(float(e.fee), abs=1e-8), i
+            assert float(fill.price) == pytest.approx(float(e.price), rel=1e-12), i
+        assert not self._untold, (i, self._untold)
+        self._untold = new
 
 
 # Prices -----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from live.exchange.book import OrderKind, OrderRequest, Refusal, RefusedError
 from live.exchange.opening import default_instrument, open_engine
+from live.exchange.prices import NEVER_MS
 from live.types import Bracket, FillKind, MarginMode, OrderStatus, PositionMode, Side
 
 D = Decimal
@@ -166,6 +167,48 @@ def test_partial_fill_cancels_the_rest_and_protects_what_filled():
     assert [e.quantity for e in engine.executions()] == [D("0.3"), D("0.2")]
     assert engine.protection((SYMBOL, 0))[OrderKind.STOP_LOSS].quantity == D("0.5")
     assert buy(engine, "1").status is OrderStatus.FILLED
+
+
+def test_the_rest_of_a_partial_fill_may_stay_open():
+    engine = engine_of((100, 110, 100, 110))
+    engine.plan_fills("0.3", rest="live")
+    order = buy(engine, "1", client_id="slow", stop_price=D(90))
+    assert (order.status, order.filled) == (OrderStatus.PARTIALLY_FILLED, D("0.3"))
+    assert engine.protection((SYMBOL, 0))[OrderKind.STOP_LOSS].quantity == D("0.3")
+    engine.advance(90_000)  # nothing comes of itself
+    assert engine.position(SYMBOL) == D("0.3")
+    (order,) = engine.trade_rest(SYMBOL, "0.5")
+    assert (order.status, order.filled) == (OrderStatus.PARTIALLY_FILLED, D("0.65"))
+    assert engine.executions()[-1].price == engine.mark(SYMBOL) == 105
+    (order,) = engine.trade_rest(SYMBOL)
+    assert (order.status, order.filled) == (OrderStatus.FILLED, 1)
+    assert engine.protection((SYMBOL, 0))[OrderKind.STOP_LOSS].quantity == 1
+    assert engine.trade_rest(SYMBOL) == []
+    # Only the one order was meant.
+    assert sell(engine, "0.5").status is OrderStatus.FILLED
+    check_books(engine)
+
+
+def test_an_open_rest_can_be_taken_back():
+    engine = engine_of()
+    for cancel in (
+        lambda: engine.cancel_rest(SYMBOL),
+        lambda: [engine.cancel(SYMBOL, client_id=f"slow{engine.position(SYMBOL)}")],
+    ):
+        engine.plan_fills("0.3", rest="live")
+        held = engine.position(SYMBOL)
+        buy(engine, "1", client_id=f"slow{held + D('0.3')}")
+        (order,) = cancel()
+        assert (order.status, order.filled) == (OrderStatus.CANCELLED, D("0.3"))
+        assert engine.position(SYMBOL) == held + D("0.3")
+    # A reducing rest ends with the position.
+    engine.plan_fills("0.5", rest="live")
+    sell(engine, "0.6", reduce_only=True)
+    sell(engine, "0.3")
+    (order,) = engine.trade_rest(SYMBOL)
+    assert (order.status, order.filled) == (OrderStatus.CANCELLED, D("0.3"))
+    assert engine.position(SYMBOL) == 0
+    check_books(engine)
 
 
 def test_held_back_orders_trade_later_or_are_cancelled():
@@ -376,6 +419,25 @@ def test_funding_is_paid_every_eight_hours_by_longs():
     assert engine.executions()[-1].kind is FillKind.FUNDING
     assert engine.executions()[-1].signed == 0
     assert engine.account.funding == D("0.1")
+    check_books(engine)
+
+
+def test_funding_of_the_bars_is_paid_on_the_close_of_each():
+    frame = frame_of([(100, 100, 100, 100), (100, 108, 92, 105), (106, 106, 106, 106)])
+    frame["funding"] = [0.0, 0.001, -0.002]
+    engine = open_engine(frame, history=0, funding_rate=D("0.5"))
+    sell(engine, "2", stop_price=D(200))
+    funding = engine.funding[SYMBOL]
+    assert funding.following(engine.now_ms) == engine.now_ms + 2 * MINUTE - 1
+    engine.advance(2 * MINUTE - 2)
+    assert engine.account.funding == 0
+    engine.advance(1)
+    assert engine.account.funding == D("-0.21")  # shorts receive it, on 105
+    engine.advance(MINUTE)
+    assert engine.account.funding == D("-0.21") + D("0.424")
+    assert funding.following(engine.now_ms) == NEVER_MS
+    engine.advance(100 * MINUTE)
+    assert [e.kind for e in engine.executions()][1:] == [FillKind.FUNDING] * 2
     check_books(engine)
 
 

@@ -6,6 +6,7 @@ and on bars whose inside decides nothing (docs/live-vs-backtest.md, "On an excha
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from jaxtrade import Rules
 from jaxtrade.core import exits
 from live.exchange.opening import default_instrument
 from live.replay.data import ReplayData
+from tests.envs.builders import walk
 from tests.live.harness import minutes
 from tests.live.parity import (
     Case,
     Course,
+    Seen,
     check_exchange,
     check_replay,
     cut,
@@ -82,8 +85,8 @@ def case_on(prices: pd.DataFrame, decision: str, leverage: float, rules: Rules =
     )
 
 
-def compare(prices: pd.DataFrame, case: Case, seed: int, steps: int, *, exact: bool = True) -> set:
-    """One course on environment, replay and exchange; the kinds of exit that were seen."""
+def compare(prices: pd.DataFrame, case: Case, seed: int, steps: int, *, exact: bool = True) -> Seen:
+    """One course on environment, replay and exchange."""
     course = Course(case, prices, clear=case.brackets)
     actions = repeated(np.random.default_rng(seed), steps, course.env.num_actions)
     made = course.run(HISTORY - 1, steps, stepped(actions), np.full(steps, 0.5))
@@ -95,7 +98,7 @@ def compare(prices: pd.DataFrame, case: Case, seed: int, steps: int, *, exact: b
     seen = check_exchange(case, prices, HISTORY, made, instrument, exact=exact)
     assert held > len(made) // 4
     assert seen.held == held
-    return seen.exits
+    return seen
 
 
 # Generated and real prices ----------------------------------------------------------------------
@@ -122,7 +125,7 @@ def test_the_exchange_does_what_the_environment_does(
     btc_minutes_file: Path, decision: str, leverage: float
 ) -> None:
     prices = real(btc_minutes_file, 40)
-    found = compare(prices, case_on(prices, decision, leverage), 1, 40)
+    found = compare(prices, case_on(prices, decision, leverage), 1, 40).exits
     assert decision == "levels" or found >= {exits.STOP}
 
 
@@ -134,7 +137,7 @@ def test_real_prices_through_the_exchange(
     btc_minutes_file: Path, decision: str, leverage: float, exact: bool
 ) -> None:
     prices = real(btc_minutes_file, STEPS)
-    found = compare(prices, case_on(prices, decision, leverage), 1, STEPS, exact=exact)
+    found = compare(prices, case_on(prices, decision, leverage), 1, STEPS, exact=exact).exits
     assert decision == "levels" or found & {exits.STOP, exits.TARGET}
 
 
@@ -144,6 +147,79 @@ def test_real_prices_through_the_exchange(
 def test_generated_prices_through_the_exchange(decision: str, leverage: float) -> None:
     prices = minutes(HISTORY + STEPS + 30, volatility=0.002)
     compare(prices, case_on(prices, decision, leverage), 1, STEPS)
+
+
+# Funding ----------------------------------------------------------------------------------------
+
+# Long and short, each paying and receiving.
+EVERY_PAYMENT = {(side, sign) for side in (1, -1) for sign in (1, -1)}
+LEVERAGES = (1.0, 2.0, 5.0, 10.0)
+
+
+def funded(prices: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The prices with a payment in every third row, now to the one side, now to the other."""
+    rates = np.random.default_rng(seed).normal(0, 5e-4, len(prices))
+    return prices.assign(funding=np.where(np.arange(len(prices)) % 3 == 1, rates, 0.0))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("decision", "leverage"), [("levels", 3.0), ("quantity", 10.0)])
+def test_funding_is_the_same_on_all_three(
+    btc_minutes_file: Path, decision: str, leverage: float
+) -> None:
+    prices = funded(real(btc_minutes_file, 40), 1)
+    found = compare(prices, case_on(prices, decision, leverage), 2, 40)
+    assert found.paid == EVERY_PAYMENT
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("leverage", LEVERAGES)
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_funding_over_many_bars(btc_minutes_file: Path, decision: str, leverage: float) -> None:
+    prices = funded(real(btc_minutes_file, 60), 3)
+    # Real lots once for each kind of decision.
+    exact = leverage != LEVERAGES[list(DECISIONS).index(decision)]
+    found = compare(prices, case_on(prices, decision, leverage), 4, 60, exact=exact)
+    # Leverage 1 is a spot account here, which is never short.
+    assert found.paid >= {pair for pair in EVERY_PAYMENT if leverage > 1 or pair[0] > 0}
+
+
+# Orders that fill at the next open --------------------------------------------------------------
+
+NEXT_OPEN = Rules(fill_at="next_open")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("decision", "leverage"), QUICK)
+def test_orders_fill_at_the_next_open(
+    btc_minutes_file: Path, decision: str, leverage: float
+) -> None:
+    prices = funded(real(btc_minutes_file, 40), 1)
+    found = compare(prices, case_on(prices, decision, leverage, NEXT_OPEN), 1, 40)
+    assert decision == "levels" or found.exits >= {exits.STOP}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_order_at_the_next_open_goes_before_the_stops_that_the_jump_reaches() -> None:
+    prices = walk(HISTORY + 70, 3, sigma=1e-3, gap=4e-3)
+    case = case_on(prices, "fractional", 2.0, NEXT_OPEN)
+    near = {"stoploss_levels": (-0.003, -0.005), "takeprofit_levels": (0.05, 0.06)}
+    case = dataclasses.replace(case, fields={**case.fields, **near})
+    found = compare(prices, case, 1, 50)
+    assert found.exits >= {exits.STOP}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("decision", "leverage"), REAL)
+def test_orders_fill_at_the_next_open_of_many_bars(
+    btc_minutes_file: Path, decision: str, leverage: float
+) -> None:
+    prices = funded(real(btc_minutes_file, STEPS), 3)
+    case = case_on(prices, decision, leverage, NEXT_OPEN)
+    found = compare(prices, case, 1, STEPS, exact=leverage > 1)
+    assert decision == "levels" or found.exits & {exits.STOP, exits.TARGET}
 
 
 # Recorded frames --------------------------------------------------------------------------------
