@@ -16,6 +16,8 @@ from live.journal.statements import Statement, adds_risk, insert, intent_row, nu
 from live.journal.storage import Storage
 from live.types import Intent, IntentKind, Role
 
+ADOPTED = "adopted"  # reason of an order whose id was not given here
+
 for _operation in ("decide", "add_intents"):
     crash.register(f"journal.{_operation}", crash.WRITE_POINTS)
 
@@ -28,12 +30,10 @@ class IntentRecorder(Recorder):
     ) -> None:
         super().__init__(storage, now_ms)
         self._owner = (account_id, strategy_id)
+        # The newest are at hand.
         (row,) = storage.rows("SELECT coalesce(max(intent_id), 0) AS last FROM intents")
         self._intent_id: int = row["last"]
-        given = (
-            ids.parse(row["client_id"]) for row in storage.rows("SELECT client_id FROM intents")
-        )
-        self._number = max((found.number for found in given if found is not None), default=0)
+        self._number = self._last_number()
 
     def tag(self, symbol: str) -> str:
         """The characters that mark our orders of a symbol, for `live.journal.ids.is_ours`."""
@@ -136,14 +136,21 @@ class IntentRecorder(Recorder):
         return 0 if adds_risk(intent) else self._free_leg(symbol, bar_open_ms, intent.role)
 
     def _free_leg(self, symbol: str, bar_open_ms: int, role: Role) -> int:
-        (row,) = self._storage.rows(
-            "SELECT coalesce(max(leg) + 1, 0) AS leg FROM intents"
-            " WHERE symbol = ? AND bar_open_ms = ? AND role = ?",
-            symbol,
-            bar_open_ms,
-            role,
+        rows = self._storage.past.found(
+            "intents", "symbol = ? AND bar_open_ms = ? AND role = ?", symbol, bar_open_ms, role
         )
-        return int(row["leg"])
+        return max((int(row["leg"]) + 1 for row in rows), default=0)
+
+    def _last_number(self) -> int:
+        """The highest number of an id: every one that was given here was above all before it."""
+        number = 0
+        for row in self._storage.past.every("intents", "intent_id DESC"):
+            parsed = ids.parse(row["client_id"])
+            if parsed is not None:
+                number = max(number, parsed.number)
+            if row["reason"] != ADOPTED:
+                break
+        return number
 
     def _record(
         self,

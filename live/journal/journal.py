@@ -25,7 +25,7 @@ from live.journal.failures import (
     JournalLockedError,
     UnknownIntentError,
 )
-from live.journal.intents import IntentRecorder
+from live.journal.intents import ADOPTED, IntentRecorder
 from live.journal.opening import open_storage
 from live.journal.reading import position_change
 from live.journal.rows import IntentRow
@@ -147,7 +147,7 @@ class Journal(IntentRecorder):
             side=report.side,
             quantity=report.quantity,
             reduce_only=report.reduce_only,
-            reason="adopted",
+            reason=ADOPTED,
             client_id=report.client_id,
             trigger_price=report.trigger_price,
         )
@@ -231,7 +231,8 @@ class Journal(IntentRecorder):
     def book(self, symbol: str, fill: Fill, source: str) -> bool:
         """Record a fill; False = it was there. The state of its order follows.
 
-        One trade id with two contents is recorded as an event ``fill_conflict`` and not booked.
+        One trade id with two contents is recorded as an event ``fill_conflict`` and not booked; one
+        that may be on a disk that can no longer be read as ``fill_in_doubt``.
         """
         known = self.fill(symbol, fill.trade_id)
         if known is not None:
@@ -239,6 +240,10 @@ class Journal(IntentRecorder):
             if seen != (fill.side, fill.quantity, fill.kind):
                 body = {"trade_id": fill.trade_id, "booked": seen, "source": source}
                 self.event("fill_conflict", symbol, {**body, "got": [fill.side, fill.quantity]})
+            return False
+        if self._storage.past.may_hold(fill.venue_time_ms):
+            # Nobody can say whether it was booked; the comparison with the venue tells.
+            self.event("fill_in_doubt", symbol, {"trade_id": fill.trade_id, "source": source})
             return False
         statements = [fill_row(symbol, fill, source)]
         if self.knows(fill.client_id, symbol):

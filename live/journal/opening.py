@@ -10,28 +10,31 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from live import crash
-from live.journal import schema
-from live.journal.checking import BUSY_SECONDS, checked, copy_path, empty, lock_path, reading
-from live.journal.failures import JournalError
+from live.journal import past, schema
+from live.journal.checking import (
+    BUSY_SECONDS,
+    checked,
+    copy_path,
+    empty,
+    lock_path,
+    newest_bars,
+    reading,
+)
+from live.journal.copying import BESIDE, copied_rows, put_back, renew, synchronise
+from live.journal.failures import JournalDamagedError, JournalError
 from live.journal.locking import Lock
-from live.journal.schema import COLUMNS
+from live.journal.schema import COLUMNS, Value
 from live.journal.statements import Statement, insert
 from live.journal.storage import MIB, MIRRORED, Storage
 
-_BESIDE = ("", "-wal", "-shm")  # the files of one database
-# Of the mirror alone: what every outcome and every fill looks up.
-_INDICES = (
-    "CREATE INDEX fills_of_order ON fills (client_id)",
-    "CREATE INDEX intents_by_state ON intents (state)",
-    "CREATE INDEX intents_by_mark ON intents (role, sent_ms)",
-)
 # Of the mirror of a file: only the newest decision of a symbol can still be taken twice, and the
 # memory of a process that decides for months must not grow with them.
-_NEWEST_DECISION = (
+_OF_A_FILE = (
+    "DROP TRIGGER fills_no_delete",
     "DROP TRIGGER decisions_no_delete",
     "CREATE TRIGGER newest_decision AFTER INSERT ON decisions BEGIN DELETE FROM decisions"
     " WHERE symbol = NEW.symbol AND bar_open_ms < NEW.bar_open_ms; END",
@@ -63,7 +66,8 @@ def open_storage(
         mirror = _mirror()
         for statement in _birth(identity, now_ms):
             mirror.execute(statement.sql, statement.values)
-        return Storage(None, None, mirror, None, slow_ms, monotonic, seq=1)
+        settled = past.Past(None, mirror)
+        return Storage(None, None, mirror, settled, None, slow_ms, monotonic, seq=1)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         warnings = _room(path, min_free_mib, warn_free_gib)
@@ -73,14 +77,18 @@ def open_storage(
     disk: sqlite3.Connection | None = None
     try:
         known, _ = lock.read()
-        if checked(path, identity, known):
-            warnings += _copied(path, min_free_mib)
+        before = copied_rows(path)
+        if checked(path, identity, known, before):
+            warnings += renew(path, min_free_mib, before)
         disk = _connected(path)
         if empty(disk):
             _create(disk, identity, now_ms)
+        schema.add_indices(disk)
         mirror = _mirror(disk)
         (seq,) = disk.execute("SELECT max(seq) FROM events").fetchone()
         lock.write(seq)
+        # Of its own, so that what is looked up never waits for a commit.
+        settled = past.Past(reading(path), mirror)
     except BaseException as error:
         if disk is not None:
             disk.close()
@@ -88,7 +96,7 @@ def open_storage(
         if isinstance(error, sqlite3.Error | OSError):
             raise JournalError(f"journal: cannot open {path}: {error}.") from error
         raise
-    return Storage(path, disk, mirror, lock, slow_ms, monotonic, warnings, seq)
+    return Storage(path, disk, mirror, settled, lock, slow_ms, monotonic, warnings, seq)
 
 
 def view_storage(path: Path) -> Storage:
@@ -102,7 +110,8 @@ def view_storage(path: Path) -> Storage:
     disk = reading(path)
     (seq,) = disk.execute("SELECT max(seq) FROM events").fetchone()
     mirror = _mirror(disk)
-    return Storage(path, disk, mirror, None, 0.0, time.monotonic, seq=seq, writable=False)
+    settled = past.Past(disk, mirror)
+    return Storage(path, disk, mirror, settled, None, 0.0, time.monotonic, seq=seq, writable=False)
 
 
 def restore(path: Path) -> Path:
@@ -126,13 +135,10 @@ def restore(path: Path) -> Path:
             for number in range(1, 10_000)
             if not (name := path.with_name(f"{path.name}.damaged-{number}")).exists()
         )
-        for suffix in _BESIDE:
+        for suffix in BESIDE:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{path}{suffix}", f"{aside}{suffix}")
-        shutil.copyfile(copy, path)
-        path.chmod(0o600)
-        _sync(path)
-        _sync(path.parent)
+        put_back(path)
         lock.write(0)
     finally:
         lock.release()
@@ -151,31 +157,10 @@ def _room(path: Path, min_free_mib: float, warn_free_gib: float) -> tuple[str, .
     return ()
 
 
-def _copied(path: Path, min_free_mib: float) -> tuple[str, ...]:
-    """Copy an intact journal beside itself; a copy that fails is a warning."""
-    copy, new = copy_path(path), path.with_name(f"{path.name}.bak.new")
-    size = sum(file.stat().st_size for end in _BESIDE if (file := Path(f"{path}{end}")).exists())
-    if shutil.disk_usage(path.parent).free - size < min_free_mib * MIB:
-        return (f"journal: no room to renew the copy {copy}.",)
-    try:
-        new.unlink(missing_ok=True)
-        os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        with (
-            contextlib.closing(reading(path)) as source,
-            contextlib.closing(sqlite3.connect(new)) as target,
-        ):
-            source.backup(target)
-        os.replace(new, copy)
-        _sync(path.parent)
-    except (OSError, sqlite3.Error) as error:
-        return (f"journal: the copy {copy} could not be renewed: {error}.",)
-    return ()
-
-
 def _connected(path: Path) -> sqlite3.Connection:
     if not path.exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        _sync(path.parent)
+        synchronise(path.parent)
     # A thread commits; while it does, nobody else touches the connection.
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -220,32 +205,41 @@ def _mirror(disk: sqlite3.Connection | None = None) -> sqlite3.Connection:
         mirror.execute(text)
     if disk is not None:
         _load(mirror, disk)
-    for text in (*_INDICES, *(_NEWEST_DECISION if disk is not None else ())):
-        mirror.execute(text)
+        for text in _OF_A_FILE:
+            mirror.execute(text)
     return mirror
 
 
 def _load(mirror: sqlite3.Connection, disk: sqlite3.Connection) -> None:
     mirror.execute("BEGIN")
     for table in MIRRORED:
-        names = COLUMNS[table]
-        listed = ", ".join("NULL" if name == "observation" else name for name in names)
-        newest = (
-            " WHERE (symbol, bar_open_ms) IN"
-            " (SELECT symbol, max(bar_open_ms) FROM decisions GROUP BY symbol)"
-            if table == "decisions"
-            else ""
-        )
-        mirror.executemany(
-            f"INSERT INTO {table} VALUES ({', '.join('?' * len(names))})",  # noqa: S608
-            disk.execute(f"SELECT {listed} FROM {table}{newest}"),  # noqa: S608 (names of ours)
-        )
+        for rows in _at_hand(table, disk):
+            marks = ", ".join("?" * len(COLUMNS[table]))
+            mirror.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", rows)  # noqa: S608
     mirror.execute("COMMIT")
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _at_hand(table: str, disk: sqlite3.Connection) -> Iterator[Iterable[tuple[Value, ...]]]:
+    """The rows of a table that memory holds from the start."""
+    names = COLUMNS[table]
+    listed = ", ".join("NULL" if name == "observation" else name for name in names)
+    every = f"SELECT {listed} FROM {table}"  # noqa: S608 (names of ours)
+    if table == "decisions":
+        for symbol, bar in newest_bars(disk):
+            whole = f"SELECT * FROM {table} WHERE symbol = ? AND bar_open_ms = ?"  # noqa: S608
+            rows = past.verified(disk.execute(whole, (symbol, bar)).fetchall())
+            if not rows:
+                raise JournalDamagedError(f"journal: the newest decision of {symbol} is missing.")
+            yield [tuple(None if n == "observation" else row[n] for n in names) for row in rows]
+    elif table in past.KEYS:
+        if table == "intents":
+            for condition in past.OPEN:
+                yield disk.execute(f"{every} WHERE {condition}")
+        else:
+            for (client_id,) in disk.execute(past.OPEN_OR_NEW):
+                yield disk.execute(f"{every} WHERE client_id = ?", (client_id,))
+        # The newest last: what memory lets go is told by the order in which it came.
+        newest = f"{every} ORDER BY rowid DESC LIMIT {past.KEPT}"
+        yield reversed(disk.execute(newest).fetchall())
+    else:
+        yield disk.execute(every)

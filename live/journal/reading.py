@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 from decimal import Decimal
+from operator import itemgetter
 from pathlib import Path
 
 from live.journal.failures import UnknownIntentError
@@ -23,9 +24,8 @@ from live.journal.rows import (
 )
 from live.journal.storage import Storage
 from live.orders import IntentState, TrackedOrder
-from live.types import Fill, FillKind, IntentKind, Role
+from live.types import ZERO, Fill, FillKind, IntentKind, Role
 
-ZERO = Decimal(0)
 DAY_MS = 86_400_000
 _EXACT = decimal.Context(prec=2500)  # a sum that is rounded would depend on its order
 _ALL = 1 << 62
@@ -37,7 +37,7 @@ class JournalReader:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._positions: dict[str, Decimal] = {}
-        for row in storage.rows("SELECT * FROM fills"):
+        for row in storage.past.every("fills"):
             self._add(row["symbol"], position_change(fill_of(row)))
         for adjustment in self.adjustments(acknowledged=True):
             self._add(adjustment.symbol, adjustment.quantity)
@@ -98,18 +98,15 @@ class JournalReader:
         Raises:
           UnknownIntentError: there is none with this id.
         """
-        rows = self._storage.rows("SELECT * FROM intents WHERE client_id = ?", client_id)
-        if not rows:
+        row = self._storage.past.one("intents", "client_id = ?", client_id)
+        if row is None:
             raise UnknownIntentError(f"journal: no intent has the client id {client_id!r}.")
-        return IntentRow.of(rows[0])
+        return IntentRow.of(row)
 
     def knows(self, client_id: str, symbol: str) -> bool:
         """Whether an order of a symbol is one of the journal."""
-        return bool(
-            self._storage.rows(
-                "SELECT 1 FROM intents WHERE client_id = ? AND symbol = ?", client_id, symbol
-            )
-        )
+        row = self._storage.past.one("intents", "client_id = ?", client_id)
+        return row is not None and row["symbol"] == symbol
 
     def tracked(self, client_id: str) -> TrackedOrder:
         """The order of an intent with its booked fills.
@@ -118,7 +115,7 @@ class JournalReader:
           UnknownIntentError: there is none with this id.
         """
         row, filled, trade_ids = self.intent(client_id), ZERO, set()
-        for fill in self._storage.rows("SELECT * FROM fills WHERE client_id = ?", client_id):
+        for fill in self._storage.past.found("fills", "client_id = ?", client_id):
             if fill["symbol"] == row.symbol and fill["kind"] != FillKind.FUNDING:
                 filled = _EXACT.add(filled, Decimal(fill["quantity"]))
                 trade_ids.add(fill["trade_id"])
@@ -135,32 +132,25 @@ class JournalReader:
 
     def entries_sent(self, since_ms: int) -> list[int]:
         """When orders that open or increase were sent since an instant, ascending."""
-        rows = self._storage.rows(
-            "SELECT sent_ms FROM intents WHERE role = ? AND sent_ms >= ? ORDER BY sent_ms",
-            Role.ENTRY,
-            since_ms,
-        )
-        return [int(row["sent_ms"]) for row in rows]
+        sent = "role = ? AND sent_ms >= ?"
+        rows = self._storage.past.found("intents", sent, Role.ENTRY, since_ms)
+        return sorted(int(row["sent_ms"]) for row in rows)
 
     def short_of_fills(self, symbol: str, since_ms: int = 0) -> list[TrackedOrder]:
         """Orders created since an instant of which the venue reported more than was booked."""
-        rows = self._storage.rows(
-            "SELECT client_id FROM intents WHERE symbol = ? AND created_ms >= ?"
-            " AND reported != '0' ORDER BY intent_id",
-            symbol,
-            since_ms,
+        rows = self._storage.past.found(
+            "intents", "symbol = ? AND created_ms >= ? AND reported != '0'", symbol, since_ms
         )
+        rows.sort(key=itemgetter("intent_id"))
         orders = (self.tracked(row["client_id"]) for row in rows)
         return [order for order in orders if order.missing_fills > 0]
 
     def intents(self, symbol: str, bar_open_ms: int) -> list[IntentRow]:
         """Every intent of one bar, oldest first."""
-        rows = self._storage.rows(
-            "SELECT * FROM intents WHERE symbol = ? AND bar_open_ms = ? ORDER BY intent_id",
-            symbol,
-            bar_open_ms,
+        rows = self._storage.past.found(
+            "intents", "symbol = ? AND bar_open_ms = ?", symbol, bar_open_ms
         )
-        return [IntentRow.of(row) for row in rows]
+        return [IntentRow.of(row) for row in sorted(rows, key=itemgetter("intent_id"))]
 
     def last_bar(self, symbol: str) -> int | None:
         """Opening time of the newest decided bar."""
@@ -171,19 +161,13 @@ class JournalReader:
 
     def fills(self, symbol: str, since_ms: int = 0) -> list[Fill]:
         """Booked fills since an instant, by time of the venue."""
-        rows = self._storage.rows(
-            "SELECT * FROM fills WHERE symbol = ? AND venue_ms >= ? ORDER BY venue_ms, trade_id",
-            symbol,
-            since_ms,
-        )
-        return [fill_of(row) for row in rows]
+        rows = self._storage.past.found("fills", "symbol = ? AND venue_ms >= ?", symbol, since_ms)
+        return [fill_of(row) for row in sorted(rows, key=itemgetter("venue_ms", "trade_id"))]
 
     def fill(self, symbol: str, trade_id: str) -> Fill | None:
         """The booked fill of a trade id."""
-        rows = self._storage.rows(
-            "SELECT * FROM fills WHERE symbol = ? AND trade_id = ?", symbol, trade_id
-        )
-        return fill_of(rows[0]) if rows else None
+        row = self._storage.past.one("fills", "symbol = ? AND trade_id = ?", symbol, trade_id)
+        return None if row is None else fill_of(row)
 
     def protection(self, symbol: str) -> ProtectionRow | None:
         """The legs known to guard the position."""

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from live import crash
-from live.journal.reading import DAY_MS, ZERO, JournalReader
+from live.journal.reading import DAY_MS, JournalReader
 from live.journal.rows import EquityMarks, LatchRow
 from live.journal.schema import Value
 from live.journal.statements import (
@@ -26,7 +26,7 @@ from live.journal.statements import (
     upsert,
 )
 from live.journal.storage import Storage
-from live.types import Bracket
+from live.types import ZERO, Bracket
 
 OPERATIONS = (
     "start_run",

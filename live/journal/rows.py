@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, Self
 
 from live.orders import IntentState, TrackedOrder
-from live.types import Bracket, Fill, FillKind, Intent, IntentKind, Role, Side
+from live.types import Bracket, Fill, Intent, IntentKind, Role, Side
 
 
 class _Row:
@@ -238,15 +238,4 @@ class EquityMarks:
 
 def fill_of(row: sqlite3.Row) -> Fill:
     """The fill of a row."""
-    return Fill(
-        trade_id=row["trade_id"],
-        client_id=row["client_id"],
-        venue_order_id=row["venue_order_id"],
-        side=Side(row["side"]),
-        quantity=Decimal(row["quantity"]),
-        price=Decimal(row["price"]),
-        fee=Decimal(row["fee"]),
-        fee_asset=row["fee_asset"],
-        kind=FillKind(row["kind"]),
-        venue_time_ms=row["venue_ms"],
-    )
+    return Fill.of_text(row, row["venue_ms"])

@@ -178,8 +178,23 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     table: tuple(column.split()[0] for column in columns) for table, (columns, _) in _TABLES.items()
 }
 
+# What is looked up beside the keys. A file without one gets it when it is opened for writing.
+INDICES: Mapping[str, str] = {
+    name: f"CREATE INDEX {name} ON {what}"
+    for name, what in (
+        ("fills_by_time", "fills (symbol, venue_ms)"),
+        ("fills_of_order", "fills (client_id)"),
+        ("intents_by_age", "intents (symbol, created_ms)"),
+        ("intents_by_mark", "intents (role, sent_ms)"),
+        ("intents_by_state", "intents (state, kind)"),
+    )
+}
+
 # Rows that are written once and stay.
 APPEND_ONLY = ("events", "decisions", "fills")
+
+# Those whose old rows nothing but a reader of the past asks for.
+HISTORY = ("events", "decisions")
 
 Value = str | int | float | bytes | None
 
@@ -200,7 +215,7 @@ def script(*, checked: bool) -> tuple[str, ...]:
                 f"CREATE TRIGGER {table}_no_{change.split()[0].lower()} BEFORE {change} ON {table}"
                 f" BEGIN SELECT RAISE(ABORT, '{table} only grow'); END"
             )
-    return tuple(statements)
+    return (*statements, *INDICES.values())
 
 
 def _checksum_triggers(table: str) -> list[str]:
@@ -225,35 +240,15 @@ def prepare(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def texts(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-    """Every table and trigger as SQLite remembers it, sorted."""
+def texts(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Every table, trigger and index as SQLite remembers it."""
     rows = connection.execute(
         "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
     )
-    return sorted((name, sql) for name, sql in rows)
+    return {(name, sql) for name, sql in rows}
 
 
-def problems(connection: sqlite3.Connection) -> list[str]:
-    """What is wrong with a journal file of this version, page by page and row by row.
-
-    Raises:
-      sqlite3.DatabaseError: the file cannot even be read.
-    """
-    found = [row[0] for row in connection.execute("PRAGMA integrity_check(10)") if row[0] != "ok"]
-    if found:
-        return found
-    fresh = sqlite3.connect(":memory:")
-    for statement in script(checked=True):
-        fresh.execute(statement)
-    expected = texts(fresh)
-    fresh.close()
-    if texts(connection) != expected:
-        return ["the schema is not the one this version writes"]
-    for table, columns in COLUMNS.items():
-        (wrong,) = connection.execute(
-            f"SELECT count(*) FROM {table} WHERE crc IS NOT row_crc({', '.join(columns)})"  # noqa: S608 (names of ours)
-        ).fetchone()
-        if wrong:
-            found.append(f"{wrong} rows of {table} do not match their checksums")
-    orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
-    return found + [f"a row of {row[0]} names a missing row of {row[2]}" for row in orphans[:10]]
+def add_indices(connection: sqlite3.Connection) -> None:
+    """Make the indices that a file of an earlier daemon has not."""
+    for name in INDICES.keys() - {name for name, _ in texts(connection)}:
+        connection.execute(INDICES[name])

@@ -19,11 +19,16 @@ from live.types import Fill, Intent, IntentKind, Role
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement and its named values; half characters in a venue's text become "?"."""
+    """One statement and its named values; half characters in a venue's text become "?".
+
+    Attributes:
+      changes: the table, if it changes a row that is there.
+    """
 
     table: str
     sql: str
     values: Mapping[str, Value]
+    changes: str = ""
 
     def __post_init__(self) -> None:
         whole = {
@@ -60,6 +65,7 @@ def update(table: str, key: str, /, **values: Value) -> Statement:
         table,
         f"UPDATE {table} SET {changes} WHERE {key} = :{key}",  # noqa: S608 (names of ours)
         values,
+        changes=table,
     )
 
 

@@ -1,10 +1,10 @@
 """Where the journal is kept: one SQLite file, its lock, its copy, and a mirror in memory.
 
-Reads of the present (intents, fills, protection, latches) come from the mirror, so they still work
-when the disk is gone. Every write enters a transaction of the disk and one of the mirror, which end
-together: with an fsync, or both without what the disk refused. A write that comes alone waits for
-its own commit; those of `grouped` share one. The lock file remembers how far the journal had come,
-so that a file which lost its newest commits is noticed.
+Reads of the present (open orders, new fills, protection, latches) come from the mirror, so they
+work when the disk is gone; `live.journal.past` finds the rest. Every write enters a transaction of
+the disk and one of the mirror, which end together: with an fsync, or both without what the disk
+refused. A write that comes alone waits for its own commit; those of `grouped` share one. The lock
+file remembers how far the journal had come, so that a file which lost its newest commits is seen.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from live.journal.failures import JournalError
 from live.journal.groups import Committed, Group, Write, commit, roll_back, whole, words
 from live.journal.health import Health
 from live.journal.locking import Lock
+from live.journal.past import Past, verified
 from live.journal.statements import Statement
 
 T = TypeVar("T")
@@ -47,13 +48,13 @@ MIB = 1 << 20
 class Storage:
     """Durable writes and reads of one journal. Made by `live.journal.opening`.
 
-    Attributes:
-      path: of the file, None = memory only. seq: number of the newest event. warnings: of opening.
+    ``path`` None = memory only; ``seq`` is the number of the newest event.
     """
 
     path: Path | None
     disk: sqlite3.Connection | None
     mirror: sqlite3.Connection
+    past: Past
     lock: Lock | None
     slow_ms: float
     monotonic: Callable[[], float]
@@ -65,8 +66,11 @@ class Storage:
     _inside: Group | None = None  # that the call which runs now belongs to
     _thread: ThreadPoolExecutor | None = None
 
+    def __post_init__(self) -> None:
+        self.past.health = self.health if self.writable else None
+
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        """Read the mirrored tables."""
+        """Read what memory holds."""
         return self.mirror.execute(sql, values).fetchall()
 
     def archive(self, sql: str, *values: Any) -> list[sqlite3.Row]:
@@ -74,7 +78,7 @@ class Storage:
         if self._group is not None and self._group.commit is not None:
             self.settle()
         source = self.mirror if self.disk is None or self.health.failure else self.disk
-        return source.execute(sql, values).fetchall()
+        return verified(source.execute(sql, values).fetchall())
 
     def write(self, operation: str, statements: Sequence[Statement], *, risky: bool) -> None:
         """Write one record; durable on return, unless `grouped` makes it part of a group.
@@ -155,18 +159,16 @@ class Storage:
 
     def free_bytes(self) -> int | None:
         """Free space where the journal lies; None without a disk or an answer."""
-        if self.path is None:
-            return None
-        try:
-            return shutil.disk_usage(self.path.parent).free
-        except OSError:
-            return None
+        with contextlib.suppress(OSError):
+            return None if self.path is None else shutil.disk_usage(self.path.parent).free
+        return None
 
     def close(self) -> None:
         """Release the file and its lock; again is harmless."""
         self.settle()
         if self._thread is not None:
             self._thread.shutdown()
+        self.past.close()
         for connection in (self.disk, self.mirror):
             if connection is not None:
                 with contextlib.suppress(sqlite3.Error):
@@ -178,7 +180,7 @@ class Storage:
     # Groups
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> tuple[Group, asyncio.Future[None]]:
-        """The group of whoever writes in this turn of the event loop, and what tells its end."""
+        """The group of whoever writes in this turn of the loop, and what tells its end."""
         group = self._group
         if group is not None and group.done is not None and group.done.get_loop() is loop:
             return group, group.done
@@ -246,6 +248,7 @@ class Storage:
 
     def _durable(self, group: Group, milliseconds: float) -> None:
         self.mirror.execute("COMMIT")
+        self.past.let_go()
         self.health.count(milliseconds, self.slow_ms)
         if self.lock is not None:
             with contextlib.suppress(OSError):  # the file is a witness, not the journal
@@ -283,6 +286,8 @@ class Storage:
         for statement in write.statements:
             if durable and statement.table not in MIRRORED:
                 continue
+            if statement.changes == "intents":
+                self.past.recall(statement.values["client_id"])
             values = dict(statement.values)
             if durable and statement.table == "decisions":
                 values["observation"] = None

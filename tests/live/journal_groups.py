@@ -145,7 +145,7 @@ def limit(path: Path) -> None:
     journal.event("first")
     used = Path(f"{path}-wal").stat().st_size
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (used + 30_000, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (used + 80_000, resource.RLIM_INFINITY))
 
     async def run() -> None:
         for number in itertools.count():
