@@ -1,4 +1,8 @@
-"""A simulated account on disk: what a paper account has to remember between two processes."""
+"""A simulated account on disk: what a paper account has to remember between two processes.
+
+Every symbol has a file of its own, written whole. A change concerns one symbol and the cash that
+all of them share: the file that was written last has the cash that counts.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,36 @@ from typing import Any
 
 from jaxtrade.files import atomic_write
 from live.replay.account import SimulatedAccount
-from live.types import Fill, FillKind, OrderReport, OrderStatus, Role, Side
+from live.types import Fill, OrderReport, OrderStatus, Role, Side
 
-VERSION = 1
+VERSION = 2
 
 
 class PaperFileError(ValueError):
     """The file of a paper account cannot be used; its name and the remedy are in the text."""
 
 
-def save(path: Path, account: SimulatedAccount, passed_ms: int | None) -> None:
-    """Put the account where `load` finds it, whole or not at all.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Left:
+    """What an earlier process left of a symbol.
+
+    Attributes:
+      written: number of the write, over all symbols. cash: free, of all symbols, quote units.
+      symbol: canonical name. held: whether there is a position.
+    """
+
+    written: int
+    cash: float
+    symbol: str
+    held: bool
+
+
+def save(path: Path, account: SimulatedAccount, passed_ms: int | None, written: int = 0) -> None:
+    """Put one symbol of the account where `load` finds it, whole or not at all.
 
     Args:
       passed_ms: START of the newest bar that has acted on it; None = none has.
+      written: see `Left`.
 
     Raises:
       OSError: the folder cannot be written.
@@ -32,6 +52,9 @@ def save(path: Path, account: SimulatedAccount, passed_ms: int | None) -> None:
     state = account.state()
     body = {
         "version": VERSION,
+        "written": written,
+        "symbol": account.instrument.symbol,
+        "step": str(state["step"]),
         "passed_ms": passed_ms,
         "leverage": account.terms.leverage,
         "money": state["money"],
@@ -45,6 +68,33 @@ def save(path: Path, account: SimulatedAccount, passed_ms: int | None) -> None:
         stream.write(json.dumps(body).encode())
 
 
+def left(folder: Path) -> list[Left]:
+    """What earlier processes left in a folder, in the order it was written.
+
+    Raises:
+      PaperFileError: a file is no paper account of this version.
+    """
+    found = []
+    for path in sorted(folder.glob(path_of(folder, "*").name)):
+        try:
+            body = _body(path)
+            one = Left(
+                int(body["written"]),
+                float(body["money"]["cash"]),
+                str(body["symbol"]),
+                bool(body["money"]["quantity"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise _unusable(path, error) from None
+        found.append(one)
+    return sorted(found, key=lambda one: one.written)
+
+
+def path_of(folder: Path, venue_symbol: str) -> Path:
+    """Where a symbol is kept."""
+    return folder / f"paper-{venue_symbol}.json"
+
+
 def load(path: Path, account: SimulatedAccount) -> int | None:
     """Give the account what `save` kept; the START of the newest bar that has acted on it.
 
@@ -54,33 +104,44 @@ def load(path: Path, account: SimulatedAccount) -> int | None:
       PaperFileError: the file is no paper account of this version, or was left with a position
         at another leverage.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         return None
     try:
-        body = json.loads(text)
-        if body["version"] != VERSION:
-            raise ValueError(f"version {body['version']}")
+        body = _body(path)
         account.resume(
             {
                 "money": body["money"],
+                "step": Decimal(body["step"]),
                 "run": int(body["run"]),
                 "number": int(body["number"]),
                 "legs": {Role(role): name for role, name in body["legs"].items()},
                 "reports": [_report(row) for row in body["reports"]],
-                "fills": [_fill(row) for row in body["fills"]],
+                "fills": [
+                    Fill.of_text(row, int(row["venue_time_ms"]), _role(row["role"]))
+                    for row in body["fills"]
+                ],
             }
         )
         if body["money"]["quantity"] and body["leverage"] != account.terms.leverage:
             raise ValueError(f"holds a position at leverage {body['leverage']:g}")
         passed: int | None = body["passed_ms"]
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-        raise PaperFileError(
-            f"{path}: is no paper account that can be resumed ({error}); move it away together "
-            "with the journal beside it, and the account starts anew."
-        ) from None
+        raise _unusable(path, error) from None
     return passed
+
+
+def _body(path: Path) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if body["version"] != VERSION:
+        raise ValueError(f"version {body['version']}")
+    return body
+
+
+def _unusable(path: Path, why: object) -> PaperFileError:
+    return PaperFileError(
+        f"{path}: is no paper account that can be resumed ({why}); move every such file away "
+        "together with the journal beside it, and the account starts anew."
+    )
 
 
 def _plain(row: OrderReport | Fill) -> dict[str, Any]:
@@ -104,22 +165,6 @@ def _report(row: Mapping[str, Any]) -> OrderReport:
         reduce_only=bool(row["reduce_only"]),
         status=OrderStatus(row["status"]),
         venue_time_ms=int(row["venue_time_ms"]),
-    )
-
-
-def _fill(row: Mapping[str, Any]) -> Fill:
-    return Fill(
-        trade_id=row["trade_id"],
-        client_id=row["client_id"],
-        venue_order_id=row["venue_order_id"],
-        side=Side(row["side"]),
-        quantity=Decimal(row["quantity"]),
-        price=Decimal(row["price"]),
-        fee=Decimal(row["fee"]),
-        fee_asset=row["fee_asset"],
-        kind=FillKind(row["kind"]),
-        venue_time_ms=int(row["venue_time_ms"]),
-        role=_role(row["role"]),
     )
 
 

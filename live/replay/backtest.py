@@ -21,16 +21,19 @@ from jaxtrade.market import frame as market_frame
 from live.config import ConfigError, LiveConfig
 from live.journal import Journal
 from live.observation.bars import when
+from live.operations.meter import Meter
 from live.policy import Policy
 from live.replay import ReplayVenue
-from live.replay.account import unfiltered
 from live.replay.data import ReplayData
+from live.replay.filters import unfiltered
 from live.replay.money import ReplayTerms, Standing
 from live.replay.parity import first_difference, refuse_incomparable, threshold_of
 from live.runner import PAPER_CASH
 from live.trading.desk import Desk
+from live.trading.listing import Listed
 from live.trading.policies import decision_of, policy_of
-from live.trading.terms import TraderConfig
+from live.trading.steward import Steward
+from live.trading.stewards import Account, steward_of
 from live.trading.trader import SymbolTrader
 from live.types import FillKind, UnreadableError
 
@@ -96,16 +99,19 @@ async def _replayed(
             venue.clock,
             bankrupt_threshold=threshold_of(config),
         )
-        trader = SymbolTrader(
-            venue,
-            journal,
-            venue.clock,
-            instrument,
+        steward = steward_of(
+            config,
+            config.env,
+            Account(venue, journal, venue.clock, desk),
+            Listed(instrument, await venue.settings(instrument.symbol)),
+            decision,
             observer,
-            TraderConfig(decision=decision, risk=config.risk, enforce_risk=enforce_risk),
-            desk,
+            meter=Meter(),
+            wall=venue.clock.monotonic,
+            enforce_risk=enforce_risk,
+            simulated=True,
         )
-        course = await _drive(config, venue, trader, desk, policy)
+        course = await _drive(config, venue, steward, policy)
         report = {"policy": policy.name, **await _report(course, venue, journal)}
     finally:
         journal.close()
@@ -160,15 +166,15 @@ class _Course:
 
 
 async def _drive(
-    config: LiveConfig, venue: ReplayVenue, trader: SymbolTrader, desk: Desk, policy: Policy
+    config: LiveConfig, venue: ReplayVenue, steward: Steward, policy: Policy
 ) -> _Course:
     """Every bar to the end of the data, of the account, or of the steps that were asked for."""
-    await _first_readable(venue, trader)
+    await _first_readable(venue, steward.trader)
     course = _Course(venue.bar_open_ms, [venue.standing])
     least = threshold_of(config) * course.standings[0].equity
     most = config.runner.max_steps
     while not venue.exhausted and (most is None or len(course.actions) < most):
-        course.actions.append(await _bar(venue, trader, desk, policy, course))
+        course.actions.append(await _bar(venue, steward, policy, course))
         venue.advance()
         course.standings.append(venue.standing)
         if not course.standings[-1].equity > least:
@@ -186,27 +192,21 @@ async def _first_readable(venue: ReplayVenue, trader: SymbolTrader) -> None:
                 raise ValueError(f"replay: no bar can be read; the last said: {error}") from None
             venue.advance()
         else:
-            trader.view = None  # the first step looks for itself
+            trader.memory.view = None  # the first step looks for itself
             return
 
 
-async def _bar(
-    venue: ReplayVenue, trader: SymbolTrader, desk: Desk, policy: Policy, course: _Course
-) -> Any:
+async def _bar(venue: ReplayVenue, steward: Steward, policy: Policy, course: _Course) -> Any:
     """One step up to its order; the action, or None where nobody decided."""
     try:
-        view = await trader.look(venue.bar_open_ms)
+        view = await steward.see(venue.bar_open_ms)
     except UnreadableError:
         course.unreadable += 1
         return None
-    desk.read(view.snapshot)
-    asked = desk.flatten_reason(trader.symbol)
-    if trader.config.enforce_risk and asked is not None:
-        if await trader.flatten(f"breaker: {asked}"):
-            desk.flattened(trader.symbol)
+    if await steward.closing.if_asked():
         return None
     action = policy(view.observation, view.info)
-    acted = await trader.act(view, action)
+    acted = await steward.carry_out(view, action, policy_ms=0.0)
     course.decisions[str(acted.decision)] += 1
     return action
 

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from decimal import Context, Decimal, localcontext
 from typing import Any
 
-from live.types import Fill, FillKind, OrderReport, OrderStatus, Role, Side
+from live.types import ZERO, Fill, FillKind, OrderReport, OrderStatus, Role, Side
 from live.venue import EventKind, VenueEvent
 
-ZERO = Decimal(0)
 # Differences of any two float64 numbers are exact with this many digits.
 _EXACT = Context(prec=800)
 # Orders and fills that outlive a process.

@@ -13,7 +13,8 @@ from jaxtrade.core.rules import Rules
 from jaxtrade.market import bars as market_bars
 from jaxtrade.market import frame as market_frame
 from jaxtrade.market.features import OHLCV_COLUMNS
-from jaxtrade.market.market import Market, MarketSpec
+from jaxtrade.market.market import Market
+from jaxtrade.market.spec import MarketSpec
 from live.observation.bars import duration_ms, newest_rows, when
 from live.types import Bars
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxtrade.core import account as accounts
-from jaxtrade.core import exits, trade
+from jaxtrade.core import trade
 from jaxtrade.core.account import Account
 from jaxtrade.core.rules import Costs, Rules, Terms, order_price
+from live.replay import compiled
 
 _DEFAULT_RULES = Rules()
 
@@ -103,14 +102,24 @@ class Passed:
     funding: float
 
 
+@dataclasses.dataclass(slots=True)
+class Wallet:
+    """Free cash, quote units; positions that are held in isolation may share it."""
+
+    cash: float
+
+
 class Money:
-    """One simulated account; every change goes through `jaxtrade.core`.
+    """One simulated position and its cash; every change goes through `jaxtrade.core`.
+
+    Args:
+      wallet: shared with other positions; None = one of its own, with the initial cash.
 
     Attributes:
-      account: leaves are float64 scalars.
+      account: leaves are float64 scalars; its cash is that of the wallet.
     """
 
-    def __init__(self, terms: ReplayTerms) -> None:
+    def __init__(self, terms: ReplayTerms, wallet: Wallet | None = None) -> None:
         self._rules = terms.rules
         numbers: Any = [
             np.float64(x) for x in (terms.transaction_fee, terms.half_spread, terms.slippage)
@@ -127,7 +136,23 @@ class Money:
             spot=terms.spot,
         )
         self._initial = float(terms.initial_cash)
-        self.account = self._flat()
+        self.wallet = wallet or Wallet(self._initial)
+        self._own = self._flat()
+
+    @property
+    def account(self) -> Account:
+        """The position with the cash there is now."""
+        cash: Any = np.asarray(self.wallet.cash, np.float64)
+        return dataclasses.replace(self._own, cash=cash)
+
+    @account.setter
+    def account(self, after: Account) -> None:
+        self._own, self.wallet.cash = after, float(after.cash)
+
+    @property
+    def held(self) -> float:
+        """The position, signed base units."""
+        return float(self._own.quantity)
 
     def reset(self) -> None:
         """Back to a flat account with the initial cash."""
@@ -164,7 +189,7 @@ class Money:
         """The account at a mark price."""
         account = self.account
         with jax.enable_x64(True):
-            found = np.asarray(_standing()(account, np.float64(mark), self._terms))
+            found = np.asarray(compiled.standing()(account, np.float64(mark), self._terms))
         equity, unrealised, liquidation = found.tolist()
         quantity, entry = float(account.quantity), float(account.entry_price)
         return Standing(
@@ -196,7 +221,7 @@ class Money:
         """
         numbers = [np.float64(x) for x in (closing, opening, 0.0, base, price, stop, target)]
         with jax.enable_x64(True):
-            after, fill = _trade()(
+            after, fill = compiled.traded()(
                 self.account, numbers, self._costs, self._terms, self._rules.fill_at
             )
             fill = jax.tree.map(np.asarray, fill)
@@ -214,7 +239,7 @@ class Money:
         """
         prices = tuple(np.float64(x) for x in bar)
         with jax.enable_x64(True):
-            after, exit_, paid = _pass_bar()(
+            after, exit_, paid = compiled.passed()(
                 self.account,
                 prices,
                 np.float64(draw),
@@ -240,56 +265,3 @@ class Money:
             if value is not None
         }
         self.account = dataclasses.replace(self.account, **changes)
-
-
-# Compiled on first use: importing this module starts nothing.
-
-
-@functools.cache
-def _standing() -> Callable[..., Any]:
-    import jax.numpy as jnp
-
-    def standing(account: Account, mark: Any, terms: Terms) -> Any:
-        return jnp.stack(
-            [
-                accounts.equity(account, mark, terms),
-                accounts.unrealized(account, mark),
-                accounts.liquidation_price(account, terms),
-            ]
-        )
-
-    return jax.jit(standing)
-
-
-@functools.cache
-def _trade() -> Callable[..., Any]:
-    def carry_out(
-        account: Account, numbers: list[Any], costs: Costs, terms: Terms, fill_at: str
-    ) -> Any:
-        order = trade.Order(*numbers)
-        # An open beyond the liquidation price leaves nothing to trade with.
-        blocked = fill_at == "next_open" and exits.liquidated_by(account, order.base, terms)
-        return trade.apply(account, order, costs, terms, blocked=blocked)
-
-    return jax.jit(carry_out, static_argnums=4)
-
-
-@functools.cache
-def _pass_bar() -> Callable[..., Any]:
-    def passed(
-        account: Account,
-        bar: tuple[Any, ...],
-        draw: Any,
-        rate: Any,
-        costs: Costs,
-        terms: Terms,
-        rules: Rules,
-    ) -> Any:
-        opening, high, low, close = bar
-        after, exit_ = exits.pass_bar(
-            account, (opening, high, low, close), draw, costs, terms, rules
-        )
-        after, paid = accounts.pay_funding(after, close, rate)
-        return after, exit_, paid
-
-    return jax.jit(passed, static_argnums=6)

@@ -2,8 +2,10 @@
 
 The policy is asked again about the stored observation; its action has to be the stored one. The
 planner is asked again about the account, quote and memory that were stored with the decision;
-level, decision, refusal and intents have to be the stored ones. What the journal does not hold is
-counted and named, never assumed: bars, the readings of the risk gate, the second look of a flip.
+level, decision, refusal and intents have to be the stored ones. The risk gate is asked again about
+what it denied, with the readings that were stored with the denial. What the journal does not hold
+is counted and named, never assumed: bars, what the gate was told of intents that it let through,
+the second look of a flip.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ from live.observation.bars import when
 from live.observation.packing import unpack
 from live.planner.decision import DecisionConfig, Plan
 from live.policy import Observation, Policy
-from live.replay.account import unfiltered
 from live.replay.backtest import terms_of
+from live.replay.filters import unfiltered
+from live.risk.gate import Allow, check
 from live.trading.evidence import Evidence
+from live.trading.judged import context_of
 from live.trading.policies import decision_of, policy_of
 from live.types import Instrument, Intent
 
@@ -40,14 +44,15 @@ class Tally:
     """What was made again.
 
     Attributes:
-      decisions: in the journal. observations: whose bytes are intact. actions, plans: that came out
-        as stored. not_derived: by why, of how many decisions. differences: in order.
+      decisions: in the journal. observations: whose bytes are intact. actions, plans, denials: that
+        came out as stored. not_derived: by why, of how many decisions. differences: in order.
     """
 
     decisions: int = 0
     observations: int = 0
     actions: int = 0
     plans: int = 0
+    denials: int = 0
     not_derived: Counter[str] = field(default_factory=Counter)
     differences: list[dict[str, Any]] = field(default_factory=list)
 
@@ -81,6 +86,7 @@ def reproduce(config: LiveConfig, path: Path) -> dict[str, Any]:
         "observations": tally.observations,
         "actions": tally.actions,
         "plans": tally.plans,
+        "denials": tally.denials,
         "not_derived": dict(tally.not_derived),
         "other_configurations": len(others),
         "differences": len(tally.differences),
@@ -111,6 +117,7 @@ class _Symbol:
         except KeyError as error:
             raise ValueError(f"replay-journal: {error.args[0]}") from None
         self._decisions: dict[Instrument | None, DecisionConfig] = {}
+        self._denials: dict[int, Mapping[str, Any]] = {}
         self._policy: Policy = policy_of(config, self._decision(None))[1]
 
     def check(self) -> None:
@@ -119,6 +126,10 @@ class _Symbol:
             int(event.body["bar_open_ms"]): event.body
             for event in self._journal.history(kind="decide", symbol=self._symbol)
         }
+        for event in self._journal.history(kind="denied", symbol=self._symbol):
+            # The first of a bar is of the plan; a second one is of the second look of a flip.
+            if "readings" in event.body:
+                self._denials.setdefault(int(event.body["bar_open_ms"]), event.body["readings"])
         for row in self._journal.decisions(self._symbol):
             self._tally.decisions += 1
             # What follows a difference of a bar follows from it.
@@ -191,14 +202,27 @@ class _Symbol:
         recorded = [self._journal.intent(str(name)) for _, name in body.get("intents", ())]
         denied = len(recorded) < len(plan.intents)
         if denied:
-            # The gate's readings of clock, disk and rates are not stored.
-            self._tally.not_derived["denied by the risk gate"] += 1
+            yield from self._denied(row, evidence, plan.intents[len(recorded)])
         else:
             yield from _differs("refusal", row.refusal, plan.refused)
         yield from _intents(recorded, plan)
         if plan.continues and not denied:
             self._tally.not_derived["second look of a flip"] += 1
         self._tally.plans += 1
+
+    def _denied(
+        self, row: DecisionRow, evidence: Evidence, intent: Intent
+    ) -> Iterator[tuple[str, Any, Any]]:
+        """What the risk gate says of the first intent that was not let through."""
+        readings = self._denials.get(row.bar_open_ms)
+        if readings is None:
+            self._tally.not_derived["denied, without the gate's readings"] += 1
+            return
+        context = context_of(readings, evidence.snapshot)
+        verdict = check(intent, context, self._config.risk)
+        code = None if isinstance(verdict, Allow) else verdict.code
+        yield from _differs("refusal", row.refusal, code)
+        self._tally.denials += code == row.refusal
 
     def _decision(self, listed: Instrument | None) -> DecisionConfig:
         """What the planner decides by; without an instrument only what its actions mean."""

@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
-
 from live.clock import VirtualClock
-from live.replay.account import DEFAULT_SYMBOL, SimulatedAccount, unfiltered
+from live.replay.account import SimulatedAccount
 from live.replay.book import exact
 from live.replay.data import BarRecord, ReplayData
-from live.replay.money import Passed, ReplayTerms, Standing
+from live.replay.filters import CAPABILITIES, DEFAULT_SYMBOL, unfiltered
+from live.replay.money import ReplayTerms, Standing
+from live.replay.tape import Tape
 from live.types import (
     Absent,
     AccountInfo,
@@ -38,14 +38,7 @@ from live.types import (
     Quote,
     Side,
 )
-from live.venue import Capabilities, EventKind, VenueEvent
-
-# What the draws are where none are given, as in `jaxtrade.trace`.
-_DETERMINISTIC_DRAW = 0.5
-
-
-class EndOfDataError(Exception):
-    """The replay stands on its last bar; only a reset goes on."""
+from live.venue import EventKind, VenueEvent
 
 
 class ReplayVenue:
@@ -69,13 +62,7 @@ class ReplayVenue:
     """
 
     name = "replay"
-    capabilities = Capabilities(
-        bracket_with_entry=True,
-        protects_position=True,
-        reduce_only=True,
-        closed_flag=False,
-        refuses_repeated_id=True,
-    )
+    capabilities = CAPABILITIES
 
     def __init__(
         self,
@@ -89,16 +76,12 @@ class ReplayVenue:
         clock: VirtualClock | None = None,
     ) -> None:
         self.data, self.terms = data, terms
-        self.draws = None if draws is None else np.asarray(draws, np.float64)
-        if self.draws is not None and not ((self.draws >= 0) & (self.draws < 1)).all():
-            raise ValueError("draws: expected numbers in [0, 1).")
-        self._start = data.first if start is None else data.bar_at(start)
+        self._tape = Tape(data, draws, start)
         self._queues: list[asyncio.Queue[VenueEvent | None]] = []
         listed = instrument or unfiltered(terms, symbol)
         self._account = SimulatedAccount(terms, listed, self._tell)
         self.clock = VirtualClock() if clock is None else clock
         self.records: list[BarRecord] = []
-        self._bar = self._first_bar = self._start
         self.clock.rewind(self.decision_ms)
 
     # Time.
@@ -112,7 +95,7 @@ class ReplayVenue:
         Raises:
           ValueError: no usable bar starts then.
         """
-        self._bar = self._first_bar = self._start if start is None else self.data.bar_at(start)
+        self._tape.rewind(start)
         self._account.reset()
         self.records.clear()
         self.clock.rewind(self.decision_ms)
@@ -123,20 +106,19 @@ class ReplayVenue:
         Raises:
           EndOfDataError: there is no next bar.
         """
-        if self.exhausted:
-            raise EndOfDataError(
-                f"replay: bar {self._bar} is the last of data and draws; reset() starts again."
-            )
-        draw = self._draw
-        self._bar += 1
-        opening, high, low, close = self.data.execution.ohlcv[self._bar, :4].tolist()
+        draw = self._tape.draw
+        self._tape.advance()
         passed = self._account.pass_bar(
-            (opening, high, low, close),
-            draw,
-            float(self.data.funding[self._bar]),
-            self.decision_ms,
+            self._tape.prices, draw, self._tape.funding, self.decision_ms
         )
-        record = self._record(passed)
+        record = BarRecord(
+            open_ms=self.bar_open_ms,
+            exit_kind=passed.kind,
+            exit_price=passed.price,
+            exit_fee=passed.fee,
+            funding=passed.funding,
+            equity=self.standing.equity,
+        )
         self.records.append(record)
         self.clock.advance_to(self.decision_ms)
         return record
@@ -149,32 +131,27 @@ class ReplayVenue:
     @property
     def bar(self) -> int:
         """Number of the newest closed execution bar."""
-        return self._bar
+        return self._tape.bar
 
     @property
     def bar_open_ms(self) -> int:
         """Its START."""
-        return self.data.open_ms(self._bar)
+        return self._tape.open_ms
 
     @property
     def decision_ms(self) -> int:
         """Its end: the instant at which the venue stands."""
-        return self.bar_open_ms + self.data.bar_ms
+        return self._tape.end_ms
 
     @property
     def exhausted(self) -> bool:
         """Whether the newest bar is the last one, of the data or that a draw was given for."""
-        out_of_draws = self.draws is not None and self._step >= len(self.draws)
-        return self._bar >= self.data.last or out_of_draws
-
-    @property
-    def _step(self) -> int:
-        return self._bar - self._first_bar
+        return self._tape.exhausted
 
     @property
     def mark(self) -> float:
         """Close of the newest bar."""
-        return float(self.data.execution.ohlcv[self._bar, 3])
+        return self._tape.prices[-1]
 
     @property
     def standing(self) -> Standing:
@@ -182,30 +159,12 @@ class ReplayVenue:
         return self._account.standing(self.mark)
 
     @property
-    def _draw(self) -> float:
-        if self.draws is None or self._step >= len(self.draws):
-            return _DETERMINISTIC_DRAW
-        return float(self.draws[self._step])
-
-    @property
     def _base(self) -> float:
         """Un-slipped price of an order sent now."""
-        if self.terms.rules.fill_at == "next_open" and self._bar < self.data.last:
-            return float(self.data.execution.ohlcv[self._bar + 1, 0])
-        return self.mark
+        return self._tape.next_open if self.terms.rules.fill_at == "next_open" else self.mark
 
     def _price(self, side: Side) -> float:
-        return self._account.price(self._base, side.sign, self._draw)
-
-    def _record(self, passed: Passed) -> BarRecord:
-        return BarRecord(
-            open_ms=self.bar_open_ms,
-            exit_kind=passed.kind,
-            exit_price=passed.price,
-            exit_fee=passed.fee,
-            funding=passed.funding,
-            equity=self.standing.equity,
-        )
+        return self._account.price(self._base, side.sign, self._tape.draw)
 
     # The protocol.
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from live.observation import Observer
 from live.replay import ReplayVenue
-from live.replay.account import DEFAULT_SYMBOL
 from live.replay.data import ReplayData
+from live.replay.filters import DEFAULT_SYMBOL
 from live.replay.money import ReplayTerms
 from live.types import Intent, IntentKind, Role, Side, Snapshot
 

@@ -27,9 +27,9 @@ from jaxtrade.core.rules import Costs, Terms
 from jaxtrade.market import datasets
 from live.clock import VirtualClock
 from live.replay import EndOfDataError, ReplayVenue
-from live.replay.account import DEFAULT_SYMBOL, unfiltered
 from live.replay.data import ReplayData
 from live.replay.faults import Fault, random_faults, with_faults
+from live.replay.filters import DEFAULT_SYMBOL, unfiltered
 from live.replay.money import ReplayTerms, Standing
 from live.types import (
     Absent,
