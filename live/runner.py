@@ -14,17 +14,21 @@ from live.clock import Clock, ClockLimits, SystemClock, synchronise
 from live.config import LiveConfig, check_modes
 from live.journal import Journal, JournalError
 from live.observation.bars import duration_ms
+from live.operations import logs
+from live.operations.messages import Kind
 from live.operations.meter import MeteredVenue
 from live.operations.metrics import Metrics
-from live.operations.notify import Kind
-from live.operations.services import TellingMeter, managed, notified, served, teller, timed
+from live.operations.notify import Notifier
+from live.operations.services import managed, notified, reported, served, timed
+from live.operations.telling import TellingMeter, teller
 from live.paper import PaperVenue
 from live.replay.money import ReplayTerms
 from live.risk import Latch, TradingState
 from live.secrets import Secret, confirm_account, private_folder
 from live.timing import OffsetEstimator
-from live.trading.assembly import Listed, daemon_of, set_up
+from live.trading.assembly import daemon_of, set_up_all
 from live.trading.daemon import LOST_JOURNAL, REFUSED, SECOND_SIGNAL, Daemon
+from live.trading.listing import Listed
 from live.types import AccountInfo, UnreadableError
 from live.venue import Venue
 from live.venues.bybit import BybitVenue
@@ -61,7 +65,9 @@ async def run(
     estimator = OffsetEstimator()
     clock = SystemClock(estimator, clock_limits(config))
     venue: Venue = venue_of(config, keys, clock)
+    metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(logs.loop_errors(metrics.loop_errors_total.inc))
         stack.push_async_callback(venue.close)
         try:
             account, listed = await _prepared(config, venue, clock, estimator)
@@ -71,7 +77,6 @@ async def run(
             return _refused(error)
         journal = _journal_of(config, account.account_id, clock)
         stack.callback(journal.close)
-        metrics = Metrics()
         counted = metrics.notify_dropped_total.inc
         notifier = await stack.enter_async_context(notified(config, keys, counted))
 
@@ -93,34 +98,31 @@ async def run(
             await stack.enter_async_context(served(config, daemon, meter))
         except ValueError as error:
             return _refused(error)
-        symbols = [one.symbol for one in daemon.symbols]
-        journal.start_run(
-            mode=config.runner.mode,
-            venue=venue.name,
-            symbols=symbols,
-            config_sha256=config.digest,
-            bundle_sha256=daemon.symbols[0].policy.digest or None,
-            version=jaxtrade.__version__,
-        )
-        await prepare(venue, daemon)
-        await stack.enter_async_context(managed(daemon))
-        await stack.enter_async_context(timed(clock, venue, daemon))
-        named = ", ".join(symbols)
+        return await _traded(config, daemon, venue, clock, notifier)
+
+
+async def _traded(
+    config: LiveConfig, daemon: Daemon, venue: Venue, clock: SystemClock, notifier: Notifier
+) -> int:
+    """One run of a daemon that is set up; its exit code."""
+    journal, symbols = daemon.journal, [one.symbol for one in daemon.symbols]
+    journal.start_run(
+        mode=config.runner.mode,
+        venue=venue.name,
+        symbols=symbols,
+        config_sha256=config.digest,
+        bundle_sha256=daemon.symbols[0].policy.digest or None,
+        version=jaxtrade.__version__,
+    )
+    await prepare(venue, daemon)
+    named = ", ".join(symbols)
+    async with managed(daemon), timed(clock, venue, daemon), reported(daemon, notifier):
         notifier.send(Kind.START, f"mode {config.runner.mode}, {venue.name}", named)
         code = await _until_told(daemon)
         with contextlib.suppress(JournalError):
             journal.end_run(code)
         notifier.send(Kind.STOP, f"ended with code {code}", named)
         return code
-
-
-def replay(
-    config: LiveConfig, data: Any, *, check_parity: bool = False, enforce_risk: bool = False
-) -> dict[str, Any]:
-    """See `live.replay.backtest.replay`."""
-    from live.replay import backtest
-
-    return backtest.replay(config, data, check_parity=check_parity, enforce_risk=enforce_risk)
 
 
 def _refused(error: Exception) -> int:
@@ -135,7 +137,7 @@ async def _prepared(
     await venue.connect()
     await synchronise(clock, estimator, venue.server_time, samples=_CLOCK_SAMPLES)
     account = await venue.account()
-    listed = {name: await set_up(venue, config.env_of(name)) for name in config.symbols}
+    listed = await set_up_all(venue, config)
     return account, listed
 
 
@@ -182,8 +184,18 @@ async def _until_told(daemon: Daemon) -> int:
         return SECOND_SIGNAL
 
 
-def venue_of(config: LiveConfig, keys: Mapping[str, Secret], clock: SystemClock) -> Venue:
-    """The venue that a mode trades on."""
+def venue_of(
+    config: LiveConfig,
+    keys: Mapping[str, Secret],
+    clock: SystemClock,
+    *,
+    looking: bool = False,
+) -> Venue:
+    """The venue that a mode trades on.
+
+    Args:
+      looking: to connect sets nothing at the venue.
+    """
     env = config.env
     exchange = BybitVenue(
         keys.get("api_key", ""),
@@ -193,6 +205,7 @@ def venue_of(config: LiveConfig, keys: Mapping[str, Secret], clock: SystemClock)
         demo=env.demo and config.runner.mode != "paper",
         base_url=config.venue.base_url,
         stream_url=config.venue.stream_url,
+        deadman=0 if looking else int(config.risk.deadman_seconds),
         timeouts=Timeouts(
             read=config.venue.request_timeout_seconds,
             read_deadline=2 * config.venue.request_timeout_seconds,
@@ -204,8 +217,9 @@ def venue_of(config: LiveConfig, keys: Mapping[str, Secret], clock: SystemClock)
             share_fraction=config.rate.share_fraction,
         ),
     )
+    market = together(exchange, clock) if len(config.symbols) > 1 else exchange
     if config.runner.mode != "paper":
-        return together(exchange, clock) if len(config.symbols) > 1 else exchange
+        return market
     fee = env.constants.taker_fee if env.transaction_fee is None else env.transaction_fee
     terms = ReplayTerms(
         initial_cash=PAPER_CASH,
@@ -216,12 +230,13 @@ def venue_of(config: LiveConfig, keys: Mapping[str, Secret], clock: SystemClock)
     )
     frame = env.execution_frame
     return PaperVenue(
-        exchange,
+        market,
         terms,
         clock,
         frame=frame.name,
         bar_ms=duration_ms(frame),
         folder=private_folder(config.runner.folder),
+        symbols=[env.constants.canonical(name) for name in config.symbols],
     )
 
 
@@ -232,8 +247,9 @@ def together(exchange: BybitVenue, clock: Clock) -> BarFeed:
 
 async def prepare(venue: Venue, daemon: Daemon) -> None:
     """Let a venue that keeps bars read those that the first decision needs."""
-    if isinstance(venue, BarFeed):
-        await venue.prepare(
+    feed = venue.market if isinstance(venue, PaperVenue) else venue
+    if isinstance(feed, BarFeed):
+        await feed.prepare(
             (one.symbol, frame.name, one.trader.observer.needed(frame.name))
             for one in daemon.symbols
             for frame in one.trader.observer.frames

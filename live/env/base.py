@@ -13,18 +13,17 @@ from live.config.environments import ExchangeEnvConfig
 from live.env import credentials
 from live.env.blocking import BlockingEnv, blocking
 from live.env.earning import Earning
-from live.env.report import Observation, Told, info_of, row_of
+from live.env.report import Observation, info_of, row_of
 from live.env.running import Running
 from live.env.starting import connected, running_of
 from live.journal import Journal
 from live.replay import EndOfDataError
-from live.replay.account import unfiltered
+from live.replay.filters import unfiltered
 from live.replay.money import ReplayTerms
 from live.risk import RiskConfig
 from live.secrets import Secret
 from live.trading.acts import View
 from live.trading.policies import decision_of, observer_of
-from live.types import Held
 from live.venue import Venue
 
 _log = logging.getLogger("live.env")
@@ -45,6 +44,8 @@ class ExchangeTradingEnv:
         observer is given; `live.replay.ReplayVenue` is one. None = the exchange.
       journal: None keeps one in memory. risk: limits. clock: None = that of the replay, or the
         machine's, set by the venue. bar_delay: waited after a bar before it is read, seconds.
+      look_every: between looks at the account while a step waits for its bar, seconds; not in a
+        replay, whose bars pass at once.
       enforce_risk: None = everywhere but in a replay, whose steps are to equal the environment's.
 
     Attributes:
@@ -73,6 +74,7 @@ class ExchangeTradingEnv:
         risk: RiskConfig | None = None,
         clock: Clock | None = None,
         bar_delay: float = 1.0,
+        look_every: float = 10.0,
         enforce_risk: bool | None = None,
         **unknown: Any,
     ) -> None:
@@ -88,7 +90,8 @@ class ExchangeTradingEnv:
         self._features = feature_preprocessing_fn or "default"
         self._observer, self._trades = observer, trader
         self._journal, self._risk = journal, risk or RiskConfig()
-        self._clock, self._delay, self._enforce = clock, bar_delay, enforce_risk
+        self._clock, self._enforce = clock, enforce_risk
+        self._delay, self._look_every = bar_delay, look_every
         self._earning = Earning(reward_function, self.config.execution_frame)
         self._shapes = self._declared()
         self.history: list[dict[str, Any]] = []
@@ -120,20 +123,19 @@ class ExchangeTradingEnv:
           UnreadableError: the account or a frame cannot be read; nothing was flattened.
         """
         running = await self._start()
-        first = running.view is None
         self.history = []
-        running.told = Told()
+        await running.begin(self._closing(first=running.view is None))
         view = await running.look()
-        wanted = self.config.close_position_on_reset or (
-            first and self.config.close_position_on_init
-        )
-        if wanted and isinstance(view.snapshot.position, Held):
-            await running.trader.flatten("reset")
-            view = await running.look()
         self._terminated = any(row.reason == "bankrupt" for row in running.journal.latches())
         self._earning.begin(view)
         self.history.append(row_of(view, running.told, None))
         return view.observation, self._info(running, view)
+
+    def _closing(self, *, first: bool) -> str | None:
+        """The field because of which a reset closes what is held; None = it does not."""
+        if self.config.close_position_on_reset:
+            return "close_position_on_reset"
+        return "close_position_on_init" if first and self.config.close_position_on_init else None
 
     async def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Apply an action now; observation, reward and flags of the next closed bar.
@@ -171,6 +173,8 @@ class ExchangeTradingEnv:
     async def rearm(self, by: str, reason: str) -> None:
         """Clear every latch and take the equity read last as the new baseline; then `reset`.
 
+        Changes of the account that no order explains are accepted with it.
+
         Args:
           by, reason: who decides that, and why; journalled.
 
@@ -180,8 +184,8 @@ class ExchangeTradingEnv:
         running = self._running
         if running is None:
             raise RuntimeError("rearm: nothing was read yet; call reset() first.")
-        running.desk.resume(by, reason, reset_baseline=True)
-        running.view, self._terminated = None, False
+        running.rearm(by, reason)
+        self._terminated = False
 
     async def close(self, **unknown: Any) -> None:
         """Release connections; never flattens, never removes protection, never raises.
@@ -243,6 +247,7 @@ class ExchangeTradingEnv:
             risk=self._risk,
             enforce_risk=self._enforce,
             bar_delay=self._delay,
+            look_every=self._look_every,
         )
         return self._running
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from live.clock import Clock
-from live.config.environments import BybitFuturesSLTPTradingEnvConfig, BybitFuturesTradingEnvConfig
+from live.config.environments import (
+    BybitFuturesSLTPTradingEnvConfig,
+    BybitFuturesTradingEnvConfig,
+    ExchangeEnvConfig,
+)
 from live.env.base import ExchangeTradingEnv
+from live.risk import RiskConfig
 from live.secrets import Secret
 from live.venue import Venue
 from live.venues.bybit import BybitVenue
@@ -24,7 +29,7 @@ class BybitFuturesTradingEnv(ExchangeTradingEnv):
         return self.config.levels
 
     def _exchange(self, keys: Mapping[str, Secret], clock: Clock) -> Venue:
-        return BybitVenue(keys["api_key"], keys["api_secret"], clock=clock, demo=self.config.demo)
+        return _exchange(self.config, self._risk, keys, clock)
 
 
 class BybitFuturesSLTPTradingEnv(ExchangeTradingEnv):
@@ -42,4 +47,16 @@ class BybitFuturesSLTPTradingEnv(ExchangeTradingEnv):
         return self.config.action_map
 
     def _exchange(self, keys: Mapping[str, Secret], clock: Clock) -> Venue:
-        return BybitVenue(keys["api_key"], keys["api_secret"], clock=clock, demo=self.config.demo)
+        return _exchange(self.config, self._risk, keys, clock)
+
+
+def _exchange(
+    config: ExchangeEnvConfig, risk: RiskConfig, keys: Mapping[str, Secret], clock: Clock
+) -> Venue:
+    return BybitVenue(
+        keys["api_key"],
+        keys["api_secret"],
+        clock=clock,
+        demo=config.demo,
+        deadman=int(risk.deadman_seconds),
+    )

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from live.clock import Clock
-from live.trading.acts import Acted, View
+from live.operations.meter import Meter
+from live.trading.acts import Acted, NotActed, View
+from live.trading.execution import Sent
 from live.types import Fill, FillKind, Flat, Held, Position
 
 Observation = dict[str, np.ndarray]
@@ -22,7 +24,8 @@ class Latencies:
 
     Attributes:
       snapshot_ms: reading everything of the newest bar. policy_ms: between an observation and the
-        action that answers it. submit_ms: from the decision to the end of its orders.
+        action that answers it. submit_ms: from the action to the end of its orders, their stop
+        included.
       journal_ms: the commits of the step together.
     """
 
@@ -37,21 +40,18 @@ class Told:
     """What happened between two observations.
 
     Attributes:
-      acted: None where nothing could be decided, and then ``refused`` says why.
+      acted: what an action came to; None = nobody was asked.
       fills: that were new to the journal, funding included.
     """
 
-    acted: Acted | None = None
-    refused: str | None = None
+    acted: Acted | NotActed | None = None
     fills: list[Fill] = field(default_factory=list)
     latencies: Latencies = field(default_factory=Latencies)
 
     @property
-    def decision(self) -> str | None:
-        """What was done in the end; None = nobody was asked."""
-        if self.acted is not None:
-            return str(self.acted.decision)
-        return None if self.refused is None else "hold"
+    def sent(self) -> tuple[Sent, ...]:
+        """What left, in order."""
+        return self.acted.sent if isinstance(self.acted, Acted) else ()
 
     @property
     def traded(self) -> bool:
@@ -61,9 +61,28 @@ class Told:
     def quantity(self, before: View) -> float:
         """Signed base units that the next bar found, NaN while unknown."""
         position = before.snapshot.position
-        for sent in () if self.acted is None else self.acted.sent:
+        for sent in self.sent:
             position = position if sent.position is None else sent.position
         return quantity_of(position)
+
+
+class Listener(Meter):
+    """Puts what happens to a symbol down where the next step tells it.
+
+    Attributes:
+      told: since the newest observation.
+    """
+
+    def __init__(self) -> None:
+        self.told = Told()
+
+    def looked(self, seconds: float) -> None:
+        """The snapshot of a bar was read."""
+        self.told.latencies.snapshot_ms = seconds * 1000
+
+    def filled(self, fill: Fill) -> None:
+        """A fill is new to the journal."""
+        self.told.fills.append(fill)
 
 
 def quantity_of(position: Position) -> float:
@@ -88,16 +107,16 @@ def info_of(
     snapshot = view.snapshot
     # A clock that is the venue's own has no offset.
     offset = float(getattr(clock, "offset_ms", 0.0))
-    sent = () if told.acted is None else told.acted.sent
+    acted = told.acted
     return {
         "bar_open_ms": snapshot.bar_open_ms,
         "venue_time_ms": snapshot.venue_time_ms,
         "local_time_ms": snapshot.venue_time_ms - (0.0 if math.isnan(offset) else offset),
         "bar_age_ms": snapshot.venue_time_ms - (snapshot.bar_open_ms + bar_ms),
-        "missed_bars": view.bars_passed - 1,
-        "decision": told.decision,
-        "refused": told.refused if told.acted is None else told.acted.refused,
-        "client_ids": [one.order.client_id for one in sent],
+        "missed_bars": max(view.bars_passed - 1, 0),
+        "decision": None if acted is None else str(acted.decision),
+        "refused": None if acted is None else acted.refused,
+        "client_ids": [one.order.client_id for one in told.sent],
         "fills": tuple(told.fills),
         "equity": float(snapshot.balance.equity),
         "position": snapshot.position,
@@ -109,7 +128,7 @@ def info_of(
 
 def row_of(view: View, told: Told, action: Any) -> dict[str, Any]:
     """One row of the history: everything after the bar."""
-    plan = None if told.acted is None else told.acted.plans[0]
+    plan = told.acted.plans[0] if isinstance(told.acted, Acted) else None
     return {
         "bar_open_ms": view.snapshot.bar_open_ms,
         "price": float(view.snapshot.quote.mark),

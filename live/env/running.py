@@ -10,22 +10,20 @@ from live.clock import Clock, newest_closed_bar, next_tick
 from live.config.environments import ExchangeEnvConfig
 from live.env.earning import is_wiped
 from live.env.halt import LiveObservationHalt
-from live.env.report import Told, quantity_of
-from live.journal import AlreadyDecidedError, Journal, JournalError
+from live.env.report import Listener, Told
+from live.journal import Journal, JournalError
 from live.orders import IntentState
 from live.replay import EndOfDataError
 from live.risk import Latch, TradingState
-from live.risk.readings import Answered, AuthFailed, BarDecided, JournalWrite
 from live.trading.acts import View
+from live.trading.beginning import agree, take_up
 from live.trading.desk import Desk
-from live.trading.trader import SymbolTrader
-from live.types import Category, Fill, Flat, Held, Role, UnreadableError
+from live.trading.steward import Steward
+from live.types import Category, Role, UnreadableError
 from live.venue import Venue
 
 _log = logging.getLogger("live.env")
 
-# Fills are read again from this long before the newest view: clocks differ a little.
-_FILL_OVERLAP_MS = 60_000
 _ACCEPTED = (IntentState.ACKED, IntentState.PARTIAL, IntentState.FILLED)
 
 
@@ -33,11 +31,13 @@ class Running:
     """A connected venue, its account and its one symbol.
 
     Args:
-      replay: the venue is one whose time the environment moves.
-      bar_delay: waited after a bar before it is read, seconds.
+      listener: hears of what the steward does.
+      bar_delay: waited after a bar before it is read, seconds. look_every: between looks at the
+        account while a step waits for its bar, seconds.
 
     Attributes:
       view: the newest one; None = nothing may be decided. told: since the view before.
+      replay: the venue is one whose time the environment moves.
     """
 
     def __init__(
@@ -47,22 +47,29 @@ class Running:
         clock: Clock,
         journal: Journal,
         desk: Desk,
-        trader: SymbolTrader,
+        steward: Steward,
+        listener: Listener,
         *,
-        replay: bool,
         bar_delay: float,
+        look_every: float,
     ) -> None:
         self.config, self.venue, self.clock, self.journal = config, venue, clock, journal
-        self.desk, self.trader, self.replay = desk, trader, replay
+        self.desk, self.trader, self.replay = desk, steward.trader, steward.config.simulated
         self.view: View | None = None
-        self.told = Told()
         # Keeps the clock on the venue's time; ends with `close`.
         self.keeping: asyncio.Future[None] | None = None
-        self._delay_ms = round(bar_delay * 1000)
+        self._steward, self._listener = steward, listener
+        self._explained = self.replay
+        self._delay_ms, self._look_every = round(bar_delay * 1000), look_every
         self._shown_at = clock.monotonic()
-        self._unreadable = 0
-        self._heard, trader.filled = trader.filled, self._filled
+        self._asked = False
+        steward.again = self._look_soon
         self._counted, journal.health.told = journal.health.told, self._committed
+
+    @property
+    def told(self) -> Told:
+        """What happened since the view before."""
+        return self._listener.told
 
     @property
     def exhausted(self) -> bool:
@@ -78,6 +85,24 @@ class Running:
 
     # Looking.
 
+    async def begin(self, closing: str | None) -> None:
+        """Before the first view of an episode: what there is gets explained, once.
+
+        Args:
+          closing: why what is held is to be closed first; None = it is not.
+
+        Raises:
+          UnreadableError: the account cannot be read; nothing has changed.
+        """
+        self._listener.told = Told()
+        if not self._explained:
+            await take_up(self._steward, patient=False)
+        if closing is not None:
+            await self._steward.clear(closing)
+        if not self._explained:
+            await agree(self._steward, self.clock, None)
+            self._explained = True
+
     async def look(self) -> View:
         """The newest closed bar, and what happened to the account since the one before.
 
@@ -87,22 +112,11 @@ class Running:
         bar = getattr(self.venue, "bar_open_ms", None)
         if bar is None:
             bar = newest_closed_bar(self.clock.now_ms(), self.trader.bar_ms)
-        before, begun = self.view, self.clock.monotonic()
-        view = await self.trader.look(bar)
-        self.told.latencies.snapshot_ms = self._since(begun)
-        self.view, self._unreadable = view, 0
-        self.desk.recover("unreadable", self.trader.symbol)
-        self.desk.read(view.snapshot)
-        since = view if before is None else before
-        overlap = 0 if self.replay else _FILL_OVERLAP_MS
-        fills = await self.trader.executor.fetch_fills(since.snapshot.venue_time_ms - overlap)
-        booked = float(self.journal.position(self.trader.symbol))
-        if fills is not None and booked == quantity_of(view.snapshot.position):
-            self.desk.reconciled(self.trader.symbol)
-        if not self.replay:
-            await self.trader.protect(view.snapshot)
-        await self._flatten_if_asked()
-        self._shown_at = self.clock.monotonic()
+        view = await self._steward.see(bar)
+        # Nobody knows when the next decision comes, which is what sees to the stop in a daemon.
+        await self._steward.protect(view.snapshot)
+        await self._steward.closing.if_asked()
+        self.view, self._shown_at = view, self.clock.monotonic()
         return view
 
     async def next(self) -> View:
@@ -117,6 +131,7 @@ class Running:
             if self.replay:
                 self._advance()
             else:
+                await self._watch(after)
                 tick = await next_tick(
                     self.clock, self.trader.bar_ms, after=after, delay_ms=self._delay_ms
                 )
@@ -135,49 +150,34 @@ class Running:
         advance: Any = self.venue
         advance.advance()
 
+    async def _watch(self, after: int) -> None:
+        """Look at the account now and then until the bar that follows ``after`` is about to end."""
+        end_ms = after + 2 * self.trader.bar_ms
+        while True:
+            pause = self._steward.config.second_look if self._asked else self._look_every
+            if not self.clock.now_ms() + pause * 1000 < end_ms:
+                return  # the bar itself looks at everything
+            await self.clock.sleep(pause)
+            self._asked = False
+            await self._steward.reconcile()
+            await self._steward.closing.if_asked()
+
+    def _look_soon(self) -> None:
+        """A finding wants a second look before anything is done about it."""
+        self._asked = True
+
     # Acting.
 
     async def act(self, action: Any) -> None:
         """Apply an action to the newest view; `told` says what came of it."""
         assert self.view is not None
-        self.told = told = Told()
+        self._listener.told = told = Told()
         told.latencies.policy_ms = self._since(self._shown_at)
-        begun, symbol = self.clock.monotonic(), self.trader.symbol
-        try:
-            acted = await self.trader.act(self.view, action, policy_ms=told.latencies.policy_ms)
-        except AlreadyDecidedError as error:  # by an earlier life of this journal
-            self.trader.forget_level()
-            self.journal.event("repeated_bar", symbol, {"detail": str(error)})
-            told.refused = "repeated_bar"
-            return
-        except UnreadableError as error:
-            self._noted(error)
-            told.refused = "unreadable"
-            return
-        finally:
-            told.latencies.submit_ms = self._since(begun)
-        told.acted = acted
-        for sent in acted.sent:
-            self.desk.note(Answered(sent.outcome))
-        health = self.journal.health
-        self.desk.note(JournalWrite(health.failure is None, health.slow_in_a_row))
-        codes = {deny.code for _, deny in acted.denied}
-        self.desk.note(
-            BarDecided(
-                rate_denied=bool(codes & {"rate_minute", "rate_day"}),
-                invalid_action=acted.plans[0].refused == "invalid_action",
-                symbol=symbol,
-            )
+        begun = self.clock.monotonic()
+        told.acted = await self._steward.carry_out(
+            self.view, action, policy_ms=told.latencies.policy_ms
         )
-
-    async def _flatten_if_asked(self) -> None:
-        """Carry out what a breaker asked for, where limits act."""
-        symbol = self.trader.symbol
-        reason = self.desk.flatten_reason(symbol)
-        if reason is None or not self.trader.config.enforce_risk:
-            return
-        if await self.trader.flatten(f"breaker: {reason}"):
-            self.desk.flattened(symbol)
+        told.latencies.submit_ms = self._since(begun)
 
     # What ends an environment.
 
@@ -188,12 +188,9 @@ class Running:
             return False
         if self.replay:
             return True
-        try:
-            again = await self.trader.glance(self.view.snapshot.bar_open_ms)
-        except UnreadableError as error:
-            self._noted(error)
-            return False  # the next bar asks again
-        return self._too_little(float(again.balance.equity))
+        again = await self._steward.reconcile()
+        # Where it could not be read the next bar asks again.
+        return again is not None and self._too_little(float(again.balance.equity))
 
     def _too_little(self, equity: float) -> bool:
         baseline = self.baseline
@@ -204,13 +201,18 @@ class Running:
         """Bankrupt: nothing adds risk any more, and what is held is closed."""
         detail = f"equity below {self.config.bankrupt_threshold:g} of {self.baseline:g}"
         self.desk.latch(Latch(TradingState.HALTED, "bankrupt", detail))
-        await self.trader.flatten("bankrupt")
+        await self._steward.closing.flatten("bankrupt")
 
-    def _noted(self, error: UnreadableError) -> None:
-        """Something could not be read: nothing is opened until it can."""
-        self.desk.degrade("unreadable", self.trader.symbol)
-        self.journal.event("unreadable", self.trader.symbol, {"detail": str(error)})
-        _log.warning("bar could not be read: %s", error)
+    def rearm(self, by: str, reason: str) -> None:
+        """Accept what no order explains and clear every latch; what persists halts again.
+
+        Raises:
+          ValueError: a cause persists.
+        """
+        self.desk.acknowledge(by)
+        self.desk.resume(by, reason, reset_baseline=True)
+        self._steward.examiner.doubt(settings=True)
+        self.view = None
 
     async def _missed(self, error: UnreadableError) -> None:
         """A bar that could not be read: go on to the next one, or stop.
@@ -218,50 +220,34 @@ class Running:
         Raises:
           LiveObservationHalt: it was one too many, or the key was refused.
         """
-        self._noted(error)
-        self._unreadable += 1
-        policy = self.config.observation_failure_policy
-        refused = getattr(error, "category", None) is Category.AUTH
-        if refused:  # asking again would only be worse
-            self.desk.note(AuthFailed(str(error)))
-        elif self._unreadable < self.config.unreadable_grace_bars or self._may_wait(policy):
-            return
-        self.desk.latch(Latch(TradingState.HALTED, "observation", str(error)))
-        halt = LiveObservationHalt(error, policy)
-        if policy == "flatten":
-            halt = await self._flattened(error)
-        # What was seen last is no observation of now.
-        self.view = None
-        raise halt from error
-
-    def _may_wait(self, policy: str) -> bool:
-        """Whether a position that nobody can see is safe with its venue."""
-        assert self.view is not None
-        match self.view.snapshot.position:
-            case Flat():
-                return policy == "hold"
-            case Held() as held:
-                return policy == "hold" and held.stop_price is not None
-            case _:
-                return False
-
-    async def _flattened(self, error: UnreadableError) -> LiveObservationHalt:
-        """Cancel what rests, close what is held, and say how far that came."""
-        failure, confirmed = None, False
+        darkness, failure = self._steward.darkness, None
         try:
-            await self.trader.cancel_resting()
-            confirmed = await self.trader.flatten("unreadable")
+            ended = await darkness.missed(error)
+            if not ended and getattr(error, "category", None) is Category.AUTH:
+                ended = True  # asking again would only be worse
+                await darkness.give_up(str(error))
         except (JournalError, UnreadableError) as problem:
-            failure = str(problem)
+            ended, failure = True, str(problem)
+        if ended:
+            # What was seen last is no observation of now.
+            self.view = None
+            raise self._halt(error, failure) from error
+
+    def _halt(self, error: UnreadableError, failure: str | None) -> LiveObservationHalt:
+        """What to tell of an end in the dark: how far closing came, where that was asked for."""
+        policy, symbol = self.config.observation_failure_policy, self.trader.symbol
+        if policy != "flatten":
+            return LiveObservationHalt(error, policy)
+        confirmed = failure is None and self.desk.flatten_reason(symbol) is None
         if not confirmed and failure is None:
             failure = "the account could not be read to be flat"
         sent = [
             row.state in _ACCEPTED
-            for row in self.journal.intents(self.trader.symbol, self.trader.bar)
+            for row in self.journal.intents(symbol, self.trader.bar)
             if row.role is Role.FLATTEN
         ]
         accepted = any(sent) if sent else None
-        return LiveObservationHalt(error, "flatten", accepted, failure, confirmed)
+        return LiveObservationHalt(error, policy, accepted, failure, confirmed)
 
     async def close(self) -> None:
         """Stop asking about orders in doubt, and release the venue."""
@@ -271,12 +257,6 @@ class Running:
             await asyncio.wait({self.keeping})
         await self.trader.close()
         await self.venue.close()
-
-    # Listening.
-
-    def _filled(self, fill: Fill, cause: Any) -> None:
-        self.told.fills.append(fill)
-        self._heard(fill, cause)
 
     def _committed(self, milliseconds: float) -> None:
         self.told.latencies.journal_ms += milliseconds

@@ -8,24 +8,22 @@ from typing import Any
 
 from live.clock import Clock, SystemClock, synchronise
 from live.clock.keeping import keep_time
+from live.config import LiveConfig
 from live.config.environments import ExchangeEnvConfig
+from live.config.tables import RunnerConfig
 from live.env import credentials
+from live.env.report import Listener
 from live.env.running import Running
 from live.journal import Journal
-from live.observation.bars import duration_ms
 from live.risk import RiskConfig
 from live.secrets import Secret
 from live.timing import OffsetEstimator
 from live.trading.assembly import set_up
 from live.trading.desk import Desk
 from live.trading.policies import decision_of, observer_of
-from live.trading.terms import TraderConfig
-from live.trading.trader import SymbolTrader
+from live.trading.stewards import Account, steward_of
 from live.venue import Venue
 from live.venues.split import SplitVenue
-
-# An entry may be this part of a bar late, and never later than this, seconds.
-_ENTRY_PART, _ENTRY_SECONDS = 0.25, 30.0
 
 
 async def connected(
@@ -70,6 +68,7 @@ async def running_of(
     risk: RiskConfig,
     enforce_risk: bool | None,
     bar_delay: float,
+    look_every: float,
 ) -> Running:
     """The account and the symbol of a connected venue, set up and read back.
 
@@ -79,29 +78,37 @@ async def running_of(
     Raises:
       ValueError: the symbol does not trade, or settings that were read back differ.
     """
-    instrument = (await set_up(venue, config)).instrument
+    listed = await set_up(venue, config)
     account = await venue.account()
     if journal is None:
         journal = Journal.open(
             None, account_id=account.account_id, strategy_id="env", now_ms=clock.now_ms
         )
-    decision = decision_of(config, instrument)
+    decision = decision_of(config, listed.instrument)
     replay = hasattr(venue, "advance")
-    observer = observer_of(config, decision, features=features, replay=replay)
+    # An environment lives by the deadlines and intervals of a daemon that nobody has changed.
+    mode = "paper" if replay else "demo" if config.demo else "live"
+    usual = LiveConfig(env=config, risk=risk, runner=RunnerConfig(mode=mode))
+    symbol = listed.instrument.symbol
     threshold = config.bankrupt_threshold if config.done_on_bankruptcy else None
-    desk = Desk(journal, risk, (instrument.symbol,), clock, bankrupt_threshold=threshold)
-    bar_seconds = duration_ms(config.execution_frame) / 1000
-    terms = TraderConfig(
-        decision=decision,
-        risk=risk,
+    desk = Desk(journal, risk, (symbol,), clock, bankrupt_threshold=threshold)
+    listener = Listener()
+    steward = steward_of(
+        usual,
+        config,
+        Account(venue, journal, clock, desk),
+        listed,
+        decision,
+        observer_of(config, decision, features=features, replay=replay),
+        meter=listener,
+        wall=clock.monotonic,
         enforce_risk=not replay if enforce_risk is None else enforce_risk,
-        entry_window=min(_ENTRY_PART * bar_seconds, _ENTRY_SECONDS),
-        disaster_stop=None if replay else getattr(config, "disaster_stop_fraction", None),
+        simulated=replay,
     )
-    trader = SymbolTrader(venue, journal, clock, instrument, observer, terms, desk)
-    running = Running(
-        config, venue, clock, journal, desk, trader, replay=replay, bar_delay=bar_delay
-    )
+    shared = config, venue, clock, journal, desk
+    running = Running(*shared, steward, listener, bar_delay=bar_delay, look_every=look_every)
     if isinstance(clock, SystemClock):
-        running.keeping = asyncio.ensure_future(keep_time(clock, venue.server_time))
+        doubt = steward.examiner.doubt
+        keeping = keep_time(clock, venue.server_time, lambda: doubt(settings=False))
+        running.keeping = asyncio.ensure_future(keeping)
     return running

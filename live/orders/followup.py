@@ -33,12 +33,14 @@ class FollowConfig:
 
     Attributes:
       polls_ms: waits before the polls; the last one repeats. deadline_ms: when a remainder is
-        cancelled. cancel_attempts: cancels before the order counts as unknown. reads: tries at
-        missing fills and at the position.
+        cancelled; ``part_ms`` after a part was seen to have filled at the latest, because the part
+        may have no stop before the order ends. cancel_attempts: cancels before the order counts as
+        unknown. reads: tries at missing fills and at the position.
     """
 
     polls_ms: tuple[int, ...] = (250, 500, 1000, 2000)
     deadline_ms: int = 10_000
+    part_ms: int = 1_500
     cancel_attempts: int = 3
     reads: int = 3
 
@@ -113,7 +115,8 @@ class FollowUp:
     @classmethod
     def start(cls, order: TrackedOrder, now_ms: int, config: FollowConfig) -> FollowUp:
         """Begin when the order was accepted; ``now_ms`` is any clock that never goes back."""
-        return cls(order, config, now_ms + config.polls_ms[0], now_ms + config.deadline_ms)
+        follow = cls(order, config, now_ms + config.polls_ms[0], now_ms + config.deadline_ms)
+        return follow._hurried(now_ms) if order.filled or order.reported else follow
 
     def command(self, now_ms: int) -> FollowCommand:
         """What to do now."""
@@ -142,11 +145,17 @@ class FollowUp:
         follow = dataclasses.replace(self, polls=polls, poll_ms=now_ms + wait)
         match answer:
             case Found(report):
-                return follow.noted(report)
+                first = not (follow.order.filled or follow.order.reported) and report.filled
+                follow = follow.noted(report)
+                return follow._hurried(now_ms) if first else follow
             case Absent() | Unavailable():
                 return follow
             case _:
                 assert_never(answer)
+
+    def _hurried(self, now_ms: int) -> FollowUp:
+        """A part has filled: the rest gets little time."""
+        return dataclasses.replace(self, act_ms=min(self.act_ms, now_ms + self.config.part_ms))
 
     def cancelled(self, outcome: Outcome, now_ms: int) -> FollowUp:
         """The answer to a cancel. It ends nothing by itself: the order's own report does."""

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import assert_never
 
 from live.types import (
+    ZERO,
     Ambiguous,
     Category,
     Certainty,
@@ -29,8 +30,6 @@ from live.types import (
     Role,
     Side,
 )
-
-ZERO = Decimal(0)
 
 # Wide enough that no sum of quantities is ever rounded: a rounded sum depends on its order.
 _EXACT = decimal.Context(prec=2500, traps=[decimal.InvalidOperation, decimal.Overflow])

@@ -24,6 +24,7 @@ from live.orders.cover import (
     Where,
 )
 from live.types import (
+    ZERO,
     Bracket,
     Flat,
     Held,
@@ -44,7 +45,7 @@ def protection_of(
     bracket: Bracket | None,
     *,
     known: AbstractSet[str],
-    tick: Decimal = Decimal(0),
+    tick: Decimal = ZERO,
     local: LocalStop | None = None,
     max_quote_age_ms: float = 10_000,
 ) -> Protection:
@@ -109,7 +110,7 @@ def _of_held(
             Lack.FOREIGN if right and not ours else Lack.SIDE if stops and not right else Lack.NONE
         )
         return Missing(lack, f"no live stop of ours among {len(stops)}")
-    covered = sum((order.quantity - order.filled for order in live), Decimal(0))
+    covered = sum((order.quantity - order.filled for order in live), ZERO)
     if not covered >= size:
         return Missing(Lack.SHORT, f"the stops cover {covered} of {size}")
     # The one that fires first, though all are needed for the size.

@@ -17,6 +17,7 @@ from typing import assert_never
 
 from live.orders import IntentState, TrackedOrder, advance, move
 from live.types import (
+    ZERO,
     Absent,
     Answer,
     Bracket,
@@ -131,7 +132,7 @@ class Resolution:
     started_ms: int
     next_ms: int
     bracket: Bracket | None = None
-    tick: Decimal = Decimal(0)
+    tick: Decimal = ZERO
     rounds: int = 0
     absences: tuple[int, ...] = ()
     seen_absent: Mapping[str, int] = dataclasses.field(
@@ -148,7 +149,7 @@ class Resolution:
         config: ResolveConfig,
         *,
         bracket: Bracket | None = None,
-        tick: Decimal = Decimal(0),
+        tick: Decimal = ZERO,
     ) -> Resolution:
         """Begin after an ambiguous reply, or at a start with an intent that has none.
 

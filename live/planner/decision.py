@@ -13,9 +13,7 @@ from jaxtrade.core.levels import RESIZE_TOLERANCE_FRACTION, RESIZE_TOLERANCE_QUO
 from jaxtrade.core.rules import Rules
 from live.allocation import check_allocation
 from live.planner.kelly import KellySizing
-from live.types import Bracket, Intent
-
-ZERO = Decimal(0)
+from live.types import ZERO, Bracket, Intent
 
 
 class Decision(enum.StrEnum):

@@ -7,11 +7,12 @@ from decimal import Decimal
 
 from jaxtrade.core.brackets import CLOSE, HOLD
 from live.planner import rounding, sizing
-from live.planner.decision import ZERO, Decision, DecisionConfig, Goal, Plan, SymbolState
+from live.planner.decision import Decision, DecisionConfig, Goal, Plan, SymbolState
 from live.planner.legs import on_grid
 from live.planner.memory import counted, sign
 from live.planner.sizing import Reading, Sized
 from live.types import (
+    ZERO,
     Held,
     Instrument,
     Intent,
@@ -21,6 +22,7 @@ from live.types import (
     Snapshot,
     Unknown,
     UnreadableError,
+    confirmed_quantity,
 )
 
 
@@ -191,8 +193,8 @@ class Draft:
             bracket=bracket,
         )
         position = self.snapshot.position
-        held = position.quantity if isinstance(position, Held) else ZERO
-        planned = self._planned(decision, intent, price, held + side * quantity)
+        after = confirmed_quantity(position) + side * quantity
+        planned = self._planned(decision, intent, price, after)
         return self.state, replace(planned, bracket=bracket)
 
     def _exit(self, side: int, quantity: Decimal, reason: str) -> Intent:

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from jaxtrade.checks import is_count, is_number
-from live.types import Fill, FillKind
-
-_ZERO = Decimal(0)
-
+from live.types import ZERO, Fill, FillKind
 
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("kelly_fraction", lambda value: 0 < value <= 1, "in (0, 1]"),
@@ -94,10 +91,10 @@ def realised_returns(fills: Iterable[Fill]) -> tuple[float, ...]:
       fills: of the symbol, oldest first, beginning flat; fees in the quote asset.
     """
     returns: list[float] = []
-    held, entered, cash = _ZERO, _ZERO, _ZERO
+    held, entered, cash = ZERO, ZERO, ZERO
     for fill in fills:
         if fill.kind is FillKind.FUNDING:
-            cash -= fill.fee if held else _ZERO
+            cash -= fill.fee if held else ZERO
             continue
         rest = fill.quantity
         if held and fill.side.sign * held < 0:
@@ -107,7 +104,7 @@ def realised_returns(fills: Iterable[Fill]) -> tuple[float, ...]:
             rest -= closed
             if not held:
                 returns.append(float(cash / entered))
-                entered = cash = _ZERO
+                entered = cash = ZERO
         if rest:
             cash += _flow(fill, rest)
             entered += rest * fill.price

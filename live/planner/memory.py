@@ -10,8 +10,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import assert_never
 
-from live.planner.decision import ZERO, Plan, SymbolState
-from live.types import Bracket, Flat, Held, Position, Role, Unknown
+from live.planner.decision import Plan, SymbolState
+from live.types import ZERO, Bracket, Flat, Held, Position, Role, Unknown
 
 # Two quantities that differ by less, relatively, are one: both went through float64.
 _NOISE = Decimal("1e-9")

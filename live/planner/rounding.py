@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal, localcontext
 
-from live.types import Instrument
+from live.types import ZERO, Instrument
 
 # Wider than any product of a step with a count, whatever the caller's context is.
 _CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN)
@@ -82,7 +82,7 @@ def trim(held: Decimal, difference: Decimal, price: Decimal, instrument: Instrum
     if held - difference < least:
         return held
     quantity = max(floor_quantity(difference, instrument), smallest_order(price, instrument))
-    return quantity if quantity < held and held - quantity >= least else Decimal(0)
+    return quantity if quantity < held and held - quantity >= least else ZERO
 
 
 def closing(held: Decimal, instrument: Instrument) -> Decimal:
@@ -185,5 +185,5 @@ def _whole_steps(number: Decimal, step: Decimal, rounding: str, name: str) -> De
         if rounding == ROUND_FLOOR:
             ratio += slack
         elif rounding == ROUND_CEILING:
-            ratio = max(ratio - slack, Decimal(0))
+            ratio = max(ratio - slack, ZERO)
         return ratio.to_integral_value(rounding) * step

@@ -35,6 +35,7 @@ from live.reconcile.findings import (
     TargetMissing,
 )
 from live.types import (
+    ZERO,
     Bracket,
     Configured,
     Fill,
@@ -156,7 +157,7 @@ def compare(
         case Unknown(reason):
             found.append(PositionUnknown(reason))
         case Flat():
-            found += _position(view, planner, snapshot, Decimal(0), manual, fills_read)
+            found += _position(view, planner, snapshot, ZERO, manual, fills_read)
         case Held(quantity=quantity):
             found += _position(view, planner, snapshot, quantity, manual, fills_read)
             found += _target(view, planner, position, snapshot.orders)

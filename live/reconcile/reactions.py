@@ -31,7 +31,7 @@ from live.reconcile.findings import (
     TargetMissing,
 )
 from live.risk import Latch, TradingState
-from live.types import OrderReport
+from live.types import ZERO, OrderReport
 
 
 class ForeignPolicy(enum.StrEnum):
@@ -61,9 +61,7 @@ class QueryOrder:
 
 @dataclass(frozen=True, slots=True)
 class ResetPlanner:
-    """Take the venue's direction: hold count 0, no level, no bracket."""
-
-    direction: int
+    """Take the direction that the venue has now: hold count 0, no level, no bracket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +162,8 @@ def react(finding: Finding, policy: ForeignPolicy, confirmed: bool) -> tuple[Rea
             return (Degrade("position"),)
         case StaleSnapshot():
             return (LookAgain(),)
-        case DirectionChanged(after=after):
-            return () if confirmed else (FetchFills(), ResetPlanner(after), CheckProtection())
+        case DirectionChanged():
+            return () if confirmed else (FetchFills(), ResetPlanner(), CheckProtection())
         case OffTarget():
             return () if confirmed else (ForgetLevel(),)
         case PendingFills() | MissingFills():
@@ -195,7 +193,7 @@ def react(finding: Finding, policy: ForeignPolicy, confirmed: bool) -> tuple[Rea
         case CashMismatch(expected, equity):
             if not confirmed:
                 return (FetchFills(), LookAgain())
-            return (RecordAdjustment("cash", Decimal(0), equity - expected, False),)
+            return (RecordAdjustment("cash", ZERO, equity - expected, False),)
         case ForcedFill(cause, fill):
             detail = f"trade {fill.trade_id}"
             latch = SetLatch(Latch(TradingState.HALTED, cause.value, detail))
@@ -210,7 +208,7 @@ def _reducing(reason: str, detail: str) -> SetLatch:
 
 def _mismatch(found: PositionMismatch, policy: ForeignPolicy) -> tuple[Reaction, ...]:
     detail = f"the venue holds {found.venue}, the journal {found.journal}"
-    kind, quantity, none = "manual" if found.foreign else "mismatch", found.difference, Decimal(0)
+    kind, quantity, none = "manual" if found.foreign else "mismatch", found.difference, ZERO
     if not found.foreign or policy is ForeignPolicy.REFUSE:
         reason = "foreign" if found.foreign else "mismatch"
         recorded = RecordAdjustment(kind, quantity, none, acknowledged=False)

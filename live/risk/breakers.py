@@ -27,7 +27,7 @@ from live.risk.readings import (
     Trip,
     UnknownOverdue,
 )
-from live.types import Category, Certainty, Definitive, Outcome
+from live.types import ZERO, Category, Certainty, Definitive, Outcome
 
 _DAY_MS = 86_400_000
 
@@ -49,7 +49,7 @@ class Breakers:
     day_start: Decimal
     day: int
     bankrupt_threshold: float | None = 0.1
-    transfers: Decimal = Decimal(0)
+    transfers: Decimal = ZERO
     last: EquityRead | None = None
     peak_ms: int = 0
     rejections: int = 0
@@ -66,7 +66,7 @@ class Breakers:
         peak: Decimal | None = None,
         day_start: Decimal | None = None,
         bankrupt_threshold: float | None = 0.1,
-        transfers: Decimal = Decimal(0),
+        transfers: Decimal = ZERO,
     ) -> Breakers:
         """From the baselines of the journal; without any, from the initial equity.
 
@@ -123,12 +123,12 @@ class Breakers:
     @property
     def drawdown(self) -> Decimal:
         """Fraction below the peak at the last reading; 0 before the first."""
-        return Decimal(0) if self.last is None else loss(self.peak, self.last.equity)
+        return ZERO if self.last is None else loss(self.peak, self.last.equity)
 
     @property
     def daily_loss(self) -> Decimal:
         """Fraction below the equity at 00:00 UTC at the last reading, 0 or more."""
-        return Decimal(0) if self.last is None else loss(self.day_start, self.last.equity)
+        return ZERO if self.last is None else loss(self.day_start, self.last.equity)
 
 
 def _update(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from live.types import ZERO
+
 _DAY_MS = 86_400_000
 
 
 def loss(baseline: Decimal, equity: Decimal) -> Decimal:
     """Fraction of a baseline that is gone; 0 for a gain."""
-    return max(Decimal(0), 1 - equity / baseline)
+    return max(ZERO, 1 - equity / baseline)
 
 
 class CircuitBreakerTripped(RuntimeError):  # noqa: N818  # the promised name

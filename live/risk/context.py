@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from live.risk import TradingState
-from live.types import Flat, Held, Instrument, Intent, Position, Quote, Side, Unknown
+from live.types import ZERO, Flat, Held, Instrument, Intent, Position, Quote, Side, Unknown
 
 T = TypeVar("T")
 _LARGE = Decimal("1e18")  # no quantity, price or amount of a real account is beyond
@@ -119,7 +119,7 @@ def held_quantity(context: RiskContext) -> Decimal:
       UnknownInputError: it is not known.
     """
     position = known(context.position, "the position")
-    return position.quantity if isinstance(position, Held) else Decimal(0)
+    return position.quantity if isinstance(position, Held) else ZERO
 
 
 def sizing_price(intent: Intent, context: RiskContext) -> Decimal:

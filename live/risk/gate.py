@@ -15,7 +15,7 @@ from typing import assert_never
 
 from live.risk import PERMITTED, Effect, RiskConfig, effect, limits
 from live.risk.context import RiskContext, UnknownInputError, known, prices, usable
-from live.types import Flat, Held, Intent, IntentKind, Role, Side, Unknown
+from live.types import ZERO, Flat, Held, Intent, IntentKind, Role, Side, Unknown
 
 _HOUR_MS = 3_600_000
 _CONTEXT = decimal.Context(prec=200)
@@ -194,7 +194,7 @@ def _guarded(context: RiskContext) -> Decimal | None:
         case None | Unknown():
             return booked
         case Flat():
-            return Decimal(0)
+            return ZERO
         case Held():
             if not usable(held):
                 return None

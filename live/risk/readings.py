@@ -66,9 +66,8 @@ class JournalWrite:
 
 
 class Forced(enum.StrEnum):
-    """What the venue did to a position, or failed to do for it."""
+    """What the venue did to a position."""
 
-    UNPROTECTED = "unprotected"
     LIQUIDATION = "liquidation"
     ADL = "adl"
     DISASTER_STOP = "disaster_stop"
@@ -76,7 +75,7 @@ class Forced(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ForcedEvent:
-    """A position was found without a stop, or was reduced by force."""
+    """A position was reduced by force."""
 
     cause: Forced
     detail: str

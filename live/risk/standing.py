@@ -235,7 +235,8 @@ class RiskConfig(Table):
       daily_loss_limit, max_drawdown: fractions of the equity at 00:00 UTC and of its peak.
       max_rejections, max_rate_denied_bars, max_invalid_actions, max_slow_writes: in a row.
       breaker_action: "flatten" or "reduce", after a loss limit. disabled: limits switched off.
-      deadman_seconds: of the venue's own timer; 0 = off.
+      deadman_seconds: the venue cancels resting orders once this program has been silent for so
+        long, set with every connection; 0 = its timer is left alone.
     """
 
     max_order_notional: float | None = number(None, optional=True, above=0)

@@ -38,6 +38,18 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class NotActed:
+    """A bar that nothing was decided on; ``refused`` is the code of why."""
+
+    refused: str
+
+    @property
+    def decision(self) -> Decision:
+        """What that amounts to."""
+        return Decision.HOLD
+
+
+@dataclass(frozen=True, slots=True)
 class Acted:
     """What a decision came to.
 

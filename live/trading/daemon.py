@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from live.clock import Clock, newest_closed_bar, next_boundary, next_tick, undisturbed
+from live.clock import Clock, next_boundary
 from live.journal import Journal
 from live.operations import mailbox
 from live.operations.status import status_of
@@ -25,6 +25,7 @@ from live.trading.cash import CashWatch
 from live.trading.commands import carry_out
 from live.trading.desk import Desk
 from live.trading.ending import end
+from live.trading.schedule import trade
 from live.trading.symbol import SymbolLoop
 from live.venue import EventKind, Venue
 
@@ -120,7 +121,13 @@ class Daemon:
             helpers = [group.create_task(one) for one in work]
             helpers += [group.create_task(one.watch()) for one in self.symbols]
             try:
-                await self._trade()
+                await trade(
+                    self.symbols,
+                    self.clock,
+                    self.stopping,
+                    bar_delay=self.config.bar_delay,
+                    max_steps=self.config.max_steps,
+                )
             finally:
                 for helper in helpers:
                     helper.cancel()
@@ -140,60 +147,6 @@ class Daemon:
             for one in self.symbols:
                 group.create_task(start(one))
 
-    # Bars.
-
-    async def _trade(self) -> None:
-        """Trade every symbol until it has done its steps, or until told to stop."""
-        after = newest_closed_bar(self.clock.now_ms(), self._bar_ms)
-        most = self.config.max_steps
-        traded = asyncio.ensure_future(self._traded(after, most))
-        helpers = [
-            asyncio.ensure_future(self._schedule(after)),
-            asyncio.ensure_future(self.stopping.wait()),
-        ]
-        try:
-            await asyncio.wait((traded, *helpers), return_when=asyncio.FIRST_COMPLETED)
-            if traded.done():
-                traded.result()
-            elif helpers[0].done():
-                helpers[0].result()
-            else:
-                await self._finish_bars()
-        finally:
-            for task in (traded, *helpers):
-                task.cancel()
-            await asyncio.gather(traded, *helpers, return_exceptions=True)
-
-    async def _traded(self, after: int, max_steps: int | None) -> None:
-        async with asyncio.TaskGroup() as group:
-            for one in self.symbols:
-                group.create_task(one.trade(after, max_steps))
-
-    async def _finish_bars(self) -> None:
-        """A bar that is being decided is finished, not cut off."""
-        for one in self.symbols:
-            await one.idle()
-
-    async def _schedule(self, after: int | None) -> None:
-        """Offer every bar to all symbols once it has closed."""
-        delay_ms = round(self.config.bar_delay * 1000)
-        while True:
-            tick = await next_tick(self.clock, self._bar_ms, after=after, delay_ms=delay_ms)
-            for one in self.symbols:
-                one.offer(tick)
-            # Time that only passes when somebody waits must not pass while a bar is decided.
-            bars = [asyncio.ensure_future(one.rested()) for one in self.symbols]
-            left_ms = tick.decision_ms + self._bar_ms - self.clock.now_ms()
-            await asyncio.wait(bars, timeout=max(left_ms, 0) / 1000)
-            for bar in bars:
-                bar.cancel()
-            # After a sleep of the machine nothing is offered that closed meanwhile.
-            after = tick.bar_open_ms if undisturbed(self.clock, tick) else None
-
-    @property
-    def _bar_ms(self) -> int:
-        return self.symbols[0].trader.bar_ms
-
     # Between bars.
 
     async def _rounds(self) -> None:
@@ -207,7 +160,8 @@ class Daemon:
                 self._hurry.clear()
                 continue
             # The bar looks at everything itself, and should not wait for a round.
-            left_ms = next_boundary(self.clock.now_ms(), self._bar_ms) - self.clock.now_ms()
+            bar_ms = self.symbols[0].trader.bar_ms
+            left_ms = next_boundary(self.clock.now_ms(), bar_ms) - self.clock.now_ms()
             for one in self.symbols:
                 if one.resting and left_ms > _CALM_MS:
                     one.look()

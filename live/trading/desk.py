@@ -18,7 +18,8 @@ from live.journal.rows import EquityMarks
 from live.risk import Latch, OrderRate, RiskConfig, Standing, TradingState
 from live.risk.breakers import Breakers
 from live.risk.readings import EquityRead, Reading, Transfer, Trip
-from live.types import Balance, Held, Snapshot
+from live.trading.unexplained import refuse_unexplained
+from live.types import Balance, Snapshot, confirmed_quantity
 
 _log = logging.getLogger("live.trading.desk")
 
@@ -118,8 +119,9 @@ class Desk:
         """Clear every latch, with the name and the words of who does it; their number.
 
         Raises:
-          ValueError: a cause persists.
+          ValueError: a cause persists, or changes that no order explains wait for somebody.
         """
+        refuse_unexplained(self._journal)
         if self._breakers is not None:
             equity = None
             if reset_baseline and self.balance is not None:
@@ -190,9 +192,7 @@ class Desk:
         """One reading of the account: equity is journalled, and told to the breakers."""
         balance, position = snapshot.balance, snapshot.position
         symbol = snapshot.instrument.symbol
-        alone, quantity = len(self._symbols) == 1, Decimal(0)
-        if isinstance(position, Held):
-            quantity = position.quantity
+        alone, quantity = len(self._symbols) == 1, confirmed_quantity(position)
         self._notional[symbol] = abs(quantity) * snapshot.quote.mark
         if self.balance is not None and balance.venue_time_ms <= self.balance.venue_time_ms:
             return  # many symbols share one reading

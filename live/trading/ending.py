@@ -21,7 +21,7 @@ async def end(daemon: Daemon) -> None:
     local = not daemon.venue.capabilities.venue_stops and not daemon.config.allow_local
     if daemon.config.shutdown == "cancel":
         for one in daemon.symbols:
-            await one.trader.cancel_resting()
+            await one.trader.following.cancel_resting()
     if daemon.config.shutdown == "flatten" or (daemon.config.shutdown == "cancel" and local):
         try:
             async with asyncio.timeout(daemon.config.shutdown_timeout):

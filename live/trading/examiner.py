@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from typing import Any
 
 from live.clock import Clock
@@ -11,22 +12,20 @@ from live.journal import Journal
 from live.observation.bars import Revision
 from live.operations.meter import Meter
 from live.reconcile.compare import compare, forced
-from live.reconcile.findings import Cause, ForcedFill
-from live.reconcile.reactions import ForeignPolicy, Reaction, react
+from live.reconcile.findings import Cause, Finding, ForcedFill, PositionMismatch
+from live.reconcile.reactions import ForeignPolicy, Reaction, RecordAdjustment, react
 from live.reconcile.sightings import REASONS, Sightings
+from live.risk import Latch, TradingState
 from live.risk.readings import Forced, ForcedEvent
 from live.trading.desk import Desk
 from live.trading.listing import ListingWatch, changes
-from live.trading.responses import foreign_fills, respond
+from live.trading.responses import foreign_fills, record, respond
 from live.trading.settings import SettingsWatch
 from live.trading.trader import SymbolTrader
-from live.types import Fill, Held, Outcome, Snapshot, Unknown
-from live.venue import Venue
+from live.types import Fill, Outcome, Snapshot, Unknown, confirmed_quantity
+from live.venue import FILLS_OVERLAP_MS, Venue
 
 _log = logging.getLogger("live.trading.examiner")
-
-# Fills are read again from this long before the newest one that was booked.
-_FILL_OVERLAP_MS = 600_000
 
 
 class Examiner:
@@ -90,11 +89,20 @@ class Examiner:
         At once: the second phase of a flip must not open again what was just taken away.
         """
         self._meter.filled(fill)
+        self._note_contradiction(fill)
         for found in forced([(fill, cause)]):
             event = ForcedEvent(Forced(cause.value), f"trade {fill.trade_id}")
             self._desk.note(event, self.symbol)
             self._forced.append(found)
         self._again()
+
+    def _note_contradiction(self, fill: Fill) -> None:
+        """A fill of an order that had none to come: what else is known may be wrong, too."""
+        known = fill.client_id and self._journal.knows(fill.client_id, self.symbol)
+        if not known or not (order := self._journal.tracked(fill.client_id)).contradicted:
+            return
+        detail = f"{order.client_id} is {order.state}, and {order.filled} of it was traded"
+        self._desk.latch(Latch(TradingState.REDUCING, "mismatch", detail))
 
     def revised(self, revisions: Iterable[Revision]) -> None:
         """Closed bars that the venue tells differently now; its new word counts."""
@@ -125,14 +133,7 @@ class Examiner:
         """React to where venue, journal and planner disagree; whether they agree."""
         fills_read = await self.fetch_fills() if self._fills_wanted(snapshot) else True
         findings = (
-            *compare(
-                self._trader.journal_view(),
-                self._trader.state,
-                snapshot,
-                fills_read=fills_read,
-                manual=foreign_fills(self._trader, self._journal),
-                position_legs=self._venue.capabilities.protects_position,
-            ),
+            *self._compared(snapshot, fills_read),
             *self._forced,
             *await self._settings.look(),
         )
@@ -151,6 +152,26 @@ class Examiner:
             self._desk.recover(reason, self.symbol)
         return self._sightings.settled
 
+    async def take_over(self, snapshot: Snapshot, by: str) -> None:
+        """Take what the journal does not explain of a position for ours, in somebody's name."""
+        for finding in self._compared(snapshot, await self.fetch_fills()):
+            if isinstance(finding, PositionMismatch):
+                taken = RecordAdjustment("manual", finding.difference, Decimal(0), True)
+                record(taken, self._trader, self._journal, by)
+
+    def _compared(self, snapshot: Snapshot, fills_read: bool) -> tuple[Finding, ...]:
+        differs = confirmed_quantity(snapshot.position) != self._journal.position(self.symbol)
+        # What own orders have done is waited for before it counts as somebody else's.
+        late_since = self._clock.now_ms() - FILLS_OVERLAP_MS if differs else None
+        return compare(
+            self._trader.explainer.view(late_since),
+            self._trader.state,
+            snapshot,
+            fills_read=fills_read,
+            manual=foreign_fills(self._trader, self._journal),
+            position_legs=self._venue.capabilities.protects_position,
+        )
+
     async def _responded(self, reaction: Reaction) -> bool:
         given = self._venue, self._trader, self._journal, self._desk, self._policy
         return await respond(reaction, *given)
@@ -158,11 +179,10 @@ class Examiner:
     def _fills_wanted(self, snapshot: Snapshot) -> bool:
         """Fills are read in time, and wherever the position needs an explanation."""
         position = snapshot.position
-        quantity = position.quantity if isinstance(position, Held) else 0
         return (
             self._clock.monotonic() >= self._fills_due
             or isinstance(position, Unknown)
-            or quantity != self._journal.position(self.symbol)
+            or confirmed_quantity(position) != self._journal.position(self.symbol)
             or bool(self._journal.working(self.symbol))
             or bool(self._journal.unresolved(self.symbol))
         )
@@ -174,7 +194,7 @@ class Examiner:
         since = int(self._journal.meta("created_ms") or 0) if mark is None else mark.venue_ms
         now_ms = self._clock.now_ms()
         since = max(since, self._fills_read_ms)
-        fills = await self._trader.executor.fetch_fills(since - _FILL_OVERLAP_MS)
+        fills = await self._trader.books.fetch(since - FILLS_OVERLAP_MS)
         if fills is None:
             return False
         self._fills_read_ms = now_ms

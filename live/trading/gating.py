@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Any
 
 from live.allocation import allotted
 from live.clock import Clock, denial_of, uncertainty_of
@@ -12,6 +13,7 @@ from live.journal import Journal
 from live.risk.context import RiskContext
 from live.risk.gate import Allow, Deny, check
 from live.trading.desk import Desk
+from live.trading.judged import readings_of
 from live.trading.terms import TraderConfig
 from live.types import Instrument, Intent, Position, Snapshot
 from live.venue import Venue
@@ -68,11 +70,15 @@ class Gatekeeper:
         if isinstance(verdict, Allow):
             return None
         enforced = self.config.enforce_risk
-        self.journal.event(
-            "denied" if enforced else "would_deny",
-            instrument.symbol,
-            {"code": verdict.code, "detail": verdict.detail, "role": intent.role},
-        )
+        body: dict[str, Any] = {
+            "code": verdict.code,
+            "detail": verdict.detail,
+            "role": intent.role,
+        }
+        if snapshot is not None:
+            # What the gate was told is gone afterwards: clock, disk, rates, states.
+            body |= {"bar_open_ms": snapshot.bar_open_ms, "readings": readings_of(context)}
+        self.journal.event("denied" if enforced else "would_deny", instrument.symbol, body)
         return verdict if enforced else None
 
     def context(

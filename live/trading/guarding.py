@@ -17,11 +17,13 @@ from live.orders.protection import (
     protection_of,
 )
 from live.planner import rounding
-from live.planner.legs import disaster_stop
+from live.planner.decision import BracketRow
+from live.planner.legs import disaster_stop, reanchor
 from live.risk import Latch, TradingState
 from live.trading import snapshots
 from live.trading.desk import Desk
 from live.trading.execution import Executor, Sent
+from live.trading.following import Following
 from live.trading.gating import Gatekeeper
 from live.trading.terms import TraderConfig
 from live.types import (
@@ -57,6 +59,7 @@ class Protector:
     clock: Clock
     desk: Desk
     executor: Executor
+    following: Following
     gate: Gatekeeper
     config: TraderConfig
     bar: Callable[[], int]
@@ -115,7 +118,7 @@ class Protector:
                 await self.flatten(instrument, f"unprotected: {reason}")
             case CancelLeftovers(client_ids):
                 for client_id in client_ids:
-                    await self.executor.cancel(client_id)
+                    await self.following.cancel(client_id)
             case AmendStop():
                 assert wanted is not None
                 assert isinstance(position, Held)
@@ -154,6 +157,50 @@ class Protector:
         elif sent.unknown:
             self.searched(intent.client_id, intent.bracket)
         return sent
+
+    async def anchor(
+        self,
+        position: Position,
+        instrument: Instrument,
+        remembered: Bracket | None,
+        row: BracketRow | None,
+        *,
+        client_id: str,
+    ) -> Bracket | None:
+        """Move the legs of a fresh position to its real fill; give levels their safety net.
+
+        Args:
+          remembered: legs of the policy. row: what it has opened; None = a level.
+          client_id: of the entry.
+
+        Returns: the legs of the policy from now on.
+        """
+        wanted = self.wanted(position, instrument, remembered)
+        if wanted is None or not isinstance(position, Held):
+            return remembered
+        if row is not None:
+            wanted = reanchor(row, position.entry_price, position.mark_price, instrument)
+        held = Bracket(position.stop_price, position.target_price)
+        if near(held, wanted, instrument.tick):
+            await self.journal.grouped(
+                self.journal.set_protection,
+                instrument.symbol,
+                held,
+                abs(position.quantity),
+                client_id=client_id,
+            )
+            return remembered
+        sent = await self.amend(position, instrument, wanted, "anchored to the fill")
+        if row is None or sent is None or not sent.executed:
+            return remembered
+        return confirmed(await snapshots.readable_position(self.venue, instrument.symbol))
+
+    async def place_target(self, instrument: Instrument, price: Decimal) -> None:
+        """Set the target of the position again; its stop stays where it is."""
+        position = await snapshots.readable_position(self.venue, instrument.symbol)
+        if isinstance(position, Held):
+            legs = Bracket(position.stop_price, price)
+            await self.amend(position, instrument, legs, "the target was missing")
 
     async def flatten(self, instrument: Instrument, reason: str) -> bool:
         """Close what the venue holds, reduce-only, until flat is read; whether it was.

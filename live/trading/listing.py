@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from dataclasses import dataclass
 
 from live.clock import Clock
 from live.types import (
     Ambiguous,
     Category,
     Certainty,
+    Configured,
     Definitive,
     Instrument,
     Outcome,
@@ -34,6 +36,14 @@ _OF_THE_ACCOUNT = (
     Category.CLOCK,
     Category.AUTH,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A symbol that is ready to be traded: how it is listed, and the settings as read back."""
+
+    instrument: Instrument
+    settings: Configured
 
 
 class ListingWatch:

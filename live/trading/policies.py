@@ -37,6 +37,7 @@ def decision_of(
         "rules": env.rules,
         "shorts": env.shorts,
         "allocation": env.allocation,
+        "closes_residue": env.constants.cuts_reduce_only,
     }
     if isinstance(env, BracketEnvConfig):
         return DecisionConfig(

@@ -24,6 +24,8 @@ class SymbolConfig:
       foreign: what happens to what the journal does not explain. unreadable: "halt", "flatten" or
         "hold" after ``grace_bars`` bars that could not be read.
       close_on_start: what is owned is closed before the first bar.
+      simulated: an account that is nobody else's and moves with its bars alone: its fills are
+        booked, and nothing is compared or protected between them.
     """
 
     policy: float = 20.0
@@ -33,6 +35,7 @@ class SymbolConfig:
     unreadable: str = "halt"
     grace_bars: int = 3
     close_on_start: bool = False
+    simulated: bool = False
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import assert_never
 from live.journal import Journal
 from live.journal.ids import is_ours
 from live.journal.rows import AdjustmentRow
-from live.orders import ZERO, IntentState
+from live.orders import IntentState
 from live.reconcile.reactions import (
     AdoptOrder,
     CancelOrder,
@@ -29,7 +29,7 @@ from live.reconcile.reactions import (
 )
 from live.trading.desk import Desk
 from live.trading.trader import SymbolTrader
-from live.types import Ambiguous, Certainty, Definitive, Fill, Found, OrderReport
+from live.types import ZERO, Ambiguous, Certainty, Definitive, Fill, Found, OrderReport
 from live.venue import Venue
 
 
@@ -45,7 +45,9 @@ async def respond(
     match reaction:
         case LookAgain() | CheckProtection() | FetchFills():
             return True  # every look reads the fills first and ends with the stop
-        case ResetPlanner() | ForgetLevel():
+        case ResetPlanner():
+            await trader.synchronise()
+        case ForgetLevel():
             trader.forget_level()
         case QueryOrder(client_id):
             await _query(client_id, trader, journal)
@@ -58,7 +60,7 @@ async def respond(
         case PlaceTarget(price):
             await trader.place_target(price)
         case RecordAdjustment():
-            _record(reaction, trader, journal, policy)
+            record(reaction, trader, journal, policy.value)
         case FlattenPosition(reason):
             await trader.flatten(reason)
             return True
@@ -74,15 +76,17 @@ async def respond(
 def foreign_fills(trader: SymbolTrader, journal: Journal) -> tuple[Fill, ...]:
     """Trades of others that no acknowledged adjustment has taken up: they are read many times."""
     taken = _trades_in(journal.adjustments(acknowledged=True), trader.symbol)
-    return tuple(one for one in trader.executor.manual.values() if one.trade_id not in taken)
+    return tuple(one for one in trader.books.manual.values() if one.trade_id not in taken)
 
 
-def _record(
-    found: RecordAdjustment, trader: SymbolTrader, journal: Journal, policy: ForeignPolicy
-) -> None:
-    """Journal what nothing explains, less what was journalled and waits for a person."""
+def record(found: RecordAdjustment, trader: SymbolTrader, journal: Journal, policy: str) -> None:
+    """Journal what nothing explains, less what was journalled and waits for a person.
+
+    Args:
+      policy: what decides about it, and who acknowledges it where it is acknowledged at once.
+    """
     symbol, quantity, by = trader.symbol, found.quantity, None
-    evidence: dict[str, object] = {"policy": policy.value}
+    evidence: dict[str, object] = {"policy": policy}
     if found.quantity:
         waiting = [row for row in journal.adjustments(acknowledged=False) if row.symbol == symbol]
         quantity -= sum((row.quantity for row in waiting), start=ZERO)
@@ -90,7 +94,7 @@ def _record(
         named = (fill.trade_id for fill in foreign_fills(trader, journal))
         evidence["trades"] = sorted(name for name in named if name not in known)
     if found.acknowledged:
-        by = policy.value
+        by = policy
         journal.acknowledge(by, symbol)
     if quantity or found.cash:
         journal.adjust(symbol, found.kind, quantity, found.cash, evidence, acknowledged_by=by)
@@ -106,7 +110,7 @@ async def _query(client_id: str, trader: SymbolTrader, journal: Journal) -> None
     """Ask for an order that rests according to the journal and is not listed."""
     if not journal.knows(client_id, trader.symbol):
         return
-    answer = await trader.executor.ask(client_id)
+    answer = await trader.following.ask(client_id)
     if not isinstance(answer, Found):
         journal.resolve(client_id, IntentState.UNKNOWN)
         trader.unknowns.search(client_id)

@@ -6,11 +6,11 @@ from decimal import Decimal
 
 from live.journal import Journal
 from live.journal.reading import position_change
-from live.orders import ZERO, IntentState
+from live.orders import IntentState
 from live.planner.decision import Decision, SymbolState
 from live.planner.memory import sign
 from live.reconcile.startup import restore
-from live.types import Bracket, Fill, Flat, Held, Instrument, Role
+from live.types import ZERO, Bracket, Fill, Flat, Held, Instrument, Role
 
 # Where an instrument has no step, base units.
 _DUST = Decimal("1e-9")

@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from live.orders.followup import FollowConfig
+from live.orders.resolution import ResolveConfig
 from live.planner.decision import DecisionConfig
 from live.risk import RiskConfig
-from live.trading.execution import SendTiming
 from live.trading.snapshots import ReadTiming
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendTiming:
+    """How long sending and asking may take.
+
+    Attributes:
+      submit: of one send, seconds; longer than the SDK's own deadline. read: of one read, seconds.
+      entry_ttl: how old an entry may be when it leaves, seconds; None = any age.
+      good_clock_ms: a venue whose time is known worse than this may be showing an old list.
+      follow, resolve: of accepted orders and of unknown ones.
+    """
+
+    submit: float = 10.0
+    read: float = 5.0
+    entry_ttl: float | None = None
+    good_clock_ms: float = 1_000.0
+    follow: FollowConfig = field(default_factory=FollowConfig)
+    resolve: ResolveConfig = field(default_factory=ResolveConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

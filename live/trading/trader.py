@@ -1,14 +1,13 @@
 """One symbol, one bar after the other: look, decide, act, and see to the stop.
 
-`SymbolTrader` is what the daemon, the environment classes and the replay drive. It owns the only
-reference to the memory of its symbol; everything it decides comes from the pure modules.
+`SymbolTrader` is what the daemon, the environment classes and the replay drive. It owns the memory
+of its symbol; everything it decides comes from the pure modules.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -16,47 +15,29 @@ import numpy as np
 
 from live import planner
 from live.clock import Clock, newest_closed_bar
-from live.journal import Journal, JournalError
+from live.journal import Journal
 from live.observation import Observer
 from live.observation.bars import duration_ms, revisions
-from live.observation.feature_tables import synthetic_bars
-from live.observation.packing import pack
-from live.planner.decision import DecisionConfig, Plan, SymbolState
-from live.planner.kelly import realised_returns
-from live.planner.legs import reanchor
-from live.reconcile.compare import JournalView, cause_of
+from live.planner.decision import SymbolState
 from live.reconcile.findings import Cause
-from live.risk.gate import Deny
 from live.trading import snapshots
+from live.trading.acting import Acting
 from live.trading.acts import Acted, View
+from live.trading.booking import Books
 from live.trading.desk import Desk
-from live.trading.evidence import Evidence
-from live.trading.execution import Executor, Sent
-from live.trading.gating import Denied, Gatekeeper
-from live.trading.guarding import Protector, confirmed, near
+from live.trading.execution import Executor
+from live.trading.explaining import Explainer
+from live.trading.following import Following
+from live.trading.gating import Gatekeeper
+from live.trading.guarding import Protector
+from live.trading.memory import Memory
 from live.trading.restoring import restored
 from live.trading.terms import TraderConfig
 from live.trading.turns import Turns
 from live.trading.unknowns import Unknowns
-from live.types import (
-    Balance,
-    Bracket,
-    Fill,
-    Flat,
-    Held,
-    Instrument,
-    Intent,
-    Position,
-    Quote,
-    Role,
-    Snapshot,
-    Unknown,
-    UnreadableError,
-)
+from live.trading.warming import warm_up
+from live.types import Fill, Instrument, Position, Snapshot, Unknown
 from live.venue import Venue
-
-# Orders of venue legs that are remembered; a fill comes soon or never.
-_LEGS_KEPT = 100
 
 
 class SymbolTrader:
@@ -67,9 +48,11 @@ class SymbolTrader:
       proven: host, mode and account are what the configuration says.
 
     Attributes:
-      instrument: filters and status as read last. state: what the planner remembers.
-      view: newest one that could be read. filled: hears of every new fill and its cause.
+      instrument: filters and status as read last. memory: what decisions are made with besides a
+        view. filled: hears of every new fill and its cause.
       alarm: hears the client id of an order that stays unknown. unknowns: orders in doubt.
+      books, following, executor: fills, orders at the venue, and orders on their way there.
+      explainer: what the journal says of the symbol.
     """
 
     def __init__(
@@ -86,30 +69,24 @@ class SymbolTrader:
         proven: bool = True,
     ) -> None:
         self.observer, self.config = observer, config
-        self.state = SymbolState.start()
-        self.view: View | None = None
+        self.memory = Memory()
         self.filled: Callable[[Fill, Cause], None] = lambda fill, cause: None
         self.alarm: Callable[[str], None] = lambda client_id: None
-        # START of the newest bar that a restored holding time has counted.
-        self._restored_ms: int | None = None
-        self._venue, self._journal, self._clock, self._desk = venue, journal, clock, desk
-        self._turns = turns or Turns(())
-        self._legs: dict[str, Role] = {}
-        # Sized by results so far; None = to be done again.
-        self._sized: DecisionConfig | None = None
-        self.executor = Executor(
-            venue,
-            journal,
-            clock,
-            instrument.symbol,
-            config.sends,
-            cause_of=self._cause,
-            booked=self._booked,
+        self._venue, self._journal, self._clock = venue, journal, clock
+        symbol, sends = instrument.symbol, config.sends
+        self.explainer = Explainer(journal, symbol, brackets=config.decision.table is not None)
+        cause_of = self.explainer.cause_of
+        self.books = Books(
+            venue, journal, symbol, sends.read, cause_of=cause_of, booked=self._booked
+        )
+        self.following = Following(
+            *(venue, journal, clock, symbol, sends, self.books, self.explainer.followed),
             alarm=lambda client_id: self.alarm(client_id),
         )
+        self.executor = Executor(venue, journal, clock, symbol, sends, self.following)
         # What an order in doubt comes to is the venue's word, not the plan's: the level is open.
-        self.unknowns = Unknowns(journal, instrument.symbol, self.executor, self.forget_level)
-        self._gate = Gatekeeper(
+        self.unknowns = Unknowns(journal, symbol, self.following, self.memory.forget_level)
+        gate = Gatekeeper(
             venue,
             journal,
             clock,
@@ -121,15 +98,14 @@ class SymbolTrader:
             proven=proven,
         )
         self._protector = Protector(
-            venue,
-            journal,
-            clock,
-            desk,
-            self.executor,
-            self._gate,
-            config,
+            *(venue, journal, clock, desk, self.executor, self.following, gate, config),
             bar=lambda: self.bar,
             searched=self.unknowns.search,
+        )
+        self._acting = Acting(
+            *(venue, journal, clock, desk, symbol, config.decision, self.memory),
+            *(self.executor, self.unknowns, gate, self._protector, turns or Turns(())),
+            glance=self.glance,
         )
         self.listed(instrument)
 
@@ -137,6 +113,16 @@ class SymbolTrader:
     def symbol(self) -> str:
         """Canonical name."""
         return self.instrument.symbol
+
+    @property
+    def state(self) -> SymbolState:
+        """What the planner remembers."""
+        return self.memory.state
+
+    @property
+    def view(self) -> View | None:
+        """The newest one that could be read."""
+        return self.memory.view
 
     @property
     def frozen(self) -> bool:
@@ -158,7 +144,7 @@ class SymbolTrader:
     def listed(self, instrument: Instrument) -> None:
         """Filters and status as the venue states them now."""
         self.instrument = instrument
-        self.executor.tick = instrument.tick
+        self.following.tick = instrument.tick
 
     # One bar.
 
@@ -177,17 +163,16 @@ class SymbolTrader:
             bar_open_ms,
             self.config.reads,
         )
-        self._note_legs(snapshot)
-        # After a restart the bars are counted from the one that was restored.
-        last = self._restored_ms if self.view is None else self.view.snapshot.bar_open_ms
-        passed = 1 if last is None else (bar_open_ms - last) // self.bar_ms
-        state = planner.observe_bar(self.state, snapshot.position, passed)
+        self.explainer.note_legs(snapshot)
+        memory = self.memory
+        passed = memory.passed(bar_open_ms, self.bar_ms)
+        state = planner.observe_bar(memory.state, snapshot.position, passed)
         observation = self.observer.observe(snapshot, state.held_bars)
-        self.state = state
-        before = {} if self.view is None else self.view.snapshot.bars
+        before = {} if memory.view is None else memory.view.snapshot.bars
         revised = (revisions(before.get(name), bars) for name, bars in snapshot.bars.items())
-        self.view = View(snapshot, observation, passed, tuple(itertools.chain(*revised)))
-        return self.view
+        view = View(snapshot, observation, passed, tuple(itertools.chain(*revised)))
+        memory.state, memory.view = state, view
+        return view
 
     async def glance(self, bar_open_ms: int) -> Snapshot:
         """Everything at the venue now, without bars and without counting one.
@@ -198,49 +183,37 @@ class SymbolTrader:
         snapshot = await snapshots.glance(
             self._venue, self.instrument, self._clock, bar_open_ms, self.config.reads
         )
-        self._note_legs(snapshot)
+        self.explainer.note_legs(snapshot)
         return snapshot
 
     def restore(self, position: Position) -> None:
         """Take up what the journal says of the position of a start; nothing of an unknown one."""
         if isinstance(position, Unknown):
             return
-        self._restored_ms = newest_closed_bar(self._clock.now_ms(), self.bar_ms)
-        self.state = restored(
+        counted = newest_closed_bar(self._clock.now_ms(), self.bar_ms)
+        self.memory.restored_ms = counted
+        self.memory.state = restored(
             self._journal,
             position,
             self.instrument,
             bar_ms=self.bar_ms,
-            counted_bar_ms=self._restored_ms,
+            counted_bar_ms=counted,
             brackets=self.config.decision.table is not None,
         )
 
+    async def synchronise(self) -> None:
+        """Take up the direction of the venue; it is read again, since one answer may be stale."""
+        position = await snapshots.readable_position(self._venue, self.symbol)
+        self.memory.state = planner.synchronise(self.memory.state, position)
+
     def forget_level(self) -> None:
-        """Release the latch: the next action is compared with the position, not with a memory."""
-        self.state = replace(self.state, last_level=None)
+        """See `live.trading.memory.Memory.forget_level`."""
+        self.memory.forget_level()
 
     def warm_up(self) -> dict[str, np.ndarray]:
-        """Compile what a bar computes, on made-up prices; nothing is remembered or sent.
-
-        Returns: the observation of those prices.
-        """
-        bars = {
-            frame.name: synthetic_bars(frame, self.observer.needed(frame.name))
-            for frame in self.observer.frames
-        }
-        now, price = self._clock.now_ms(), Decimal(100)
-        snapshot = Snapshot(
-            bar_open_ms=0,
-            venue_time_ms=now,
-            received_monotonic_ns=0,
-            instrument=self.instrument,
-            position=Flat(),
-            balance=Balance(price, price, None, self.instrument.settle, now),
-            quote=Quote(price, price, price, now),
-        )
-        planner.plan(SymbolState.start(), snapshot, 0, self.config.decision)
-        state = self.observer.account_state(snapshot, 0)
-        return {**self.observer.windows(bars), "account_state": state}
+        """Compile what a bar computes, on made-up prices, of which the observation is returned."""
+        now_ms = self._clock.now_ms()
+        return warm_up(self.observer, self.instrument, self.config.decision, now_ms)
 
     async def act(
         self, view: View, action: Any, *, policy_ms: float = 0.0, fallback: bool = False
@@ -250,97 +223,7 @@ class SymbolTrader:
         Raises:
           AlreadyDecidedError: the journal has a decision for this bar.
         """
-        snapshot = view.snapshot
-        evidence = Evidence(self.state, snapshot, view.bars_passed - 1).plain()
-        self.state, plan = planner.plan(self.state, snapshot, action, self._decision())
-        if _enters(plan):
-            await self._turns.entry(self.symbol, snapshot.bar_open_ms)
-        allowed, denied = self._gate.passed(plan.intents, snapshot)
-
-        def record(refusal: str | None, intents: tuple[Intent, ...]) -> tuple[Intent, ...]:
-            given = self._journal.decide(
-                self.symbol,
-                snapshot.bar_open_ms,
-                action=_number(action),
-                level=plan.level,
-                decision=plan.decision,
-                refusal=refusal,
-                observation=pack(view.observation),
-                policy_ms=policy_ms,
-                fallback=fallback,
-                intents=intents,
-                facts=evidence,
-            )
-            self.executor.mark(given)
-            return given
-
-        refusal = denied[0][1].code if denied else plan.refused
-        try:
-            given = await self._journal.grouped(record, refusal, allowed)
-        except JournalError as error:
-            # Nothing may be sent that adds risk; memory keeps the decision.
-            denied = ((allowed[0], Deny("journal", str(error))),)
-            given = record("journal", ())
-        sent = await self._carry_out(plan, given, complete=not denied)
-        plans: tuple[Plan, ...] = (plan,)
-        if self.state.opening is not None:
-            following, more, refusals = await self._second_phase(snapshot)
-            plans, sent, denied = (plan, following), (*sent, *more), (*denied, *refusals)
-        self._turns.passed(self.symbol, snapshot.bar_open_ms)
-        return Acted(plans, sent, denied)
-
-    def _decision(self) -> DecisionConfig:
-        """What the planner decides by; a fraction that follows results does so by the journal's."""
-        decision = self.config.decision
-        if decision.kelly is not None and self._sized is None:
-            fills = self._journal.fills(self.symbol)
-            self._sized = decision.sized_by(realised_returns(fills))
-        return self._sized or decision
-
-    async def _second_phase(self, before: Snapshot) -> tuple[Plan, tuple[Sent, ...], Denied]:
-        """Open the other side of a flip, sized from a new look at the account."""
-        await self._turns.entry(self.symbol, before.bar_open_ms)
-        try:
-            snapshot = replace(await self.glance(before.bar_open_ms), bars=before.bars)
-        except UnreadableError as error:
-            # The position is closed; the next bar decides afresh.
-            self.state = replace(self.state, opening=None)
-            reason = f"the other side was not opened: {error}"
-            return Plan.still(self.state, None, reason, refused="unreadable"), (), ()
-        self.state, plan = planner.second_phase(self.state, snapshot, self._decision())
-        allowed, denied = self._gate.passed(plan.intents, snapshot)
-        try:
-            given = await self._journal.grouped(self.executor.add, snapshot.bar_open_ms, allowed)
-        except JournalError as error:
-            denied, given = ((allowed[0], Deny("journal", str(error))),), ()
-        return plan, await self._carry_out(plan, given, complete=not denied), denied
-
-    async def _carry_out(
-        self, plan: Plan, intents: tuple[Intent, ...], *, complete: bool
-    ) -> tuple[Sent, ...]:
-        """Send what the gate let through and remember what came of it."""
-        sent: list[Sent] = []
-        for intent in intents:
-            if sent and not sent[-1].executed:
-                self.executor.drop(intent, "the order before it was not carried out")
-                continue
-            one = await self.executor.send(intent)
-            sent.append(one)
-            if intent.role is Role.ENTRY:
-                self._desk.entered(self._clock.now_ms())
-            if one.unknown:
-                self.unknowns.search(intent.client_id, intent.bracket)
-        if not plan.intents:
-            return ()
-        executed = complete and len(sent) == len(intents) and all(one.executed for one in sent)
-        if sent and sent[-1].position is not None:
-            position = sent[-1].position
-        else:
-            position = await snapshots.readable_position(self._venue, self.symbol)
-        self.state = planner.settle(self.state, plan, executed, position, confirmed(position))
-        if any(one.executed and one.order.role is Role.ENTRY for one in sent):
-            await self._anchor(plan, position, sent[0].order.client_id)
-        return tuple(sent)
+        return await self._acting.act(view, action, policy_ms=policy_ms, fallback=fallback)
 
     # Protection.
 
@@ -354,84 +237,14 @@ class SymbolTrader:
 
     async def place_target(self, price: Decimal) -> None:
         """Set the target of the position again; its stop stays where it is."""
-        position = await snapshots.readable_position(self._venue, self.symbol)
-        if isinstance(position, Held):
-            legs = Bracket(position.stop_price, price)
-            await self._protector.amend(position, self.instrument, legs, "the target was missing")
-
-    async def _anchor(self, plan: Plan, position: Position, client_id: str) -> None:
-        """Move the legs of a fresh position to its real fill; give levels their safety net."""
-        wanted = self._protector.wanted(position, self.instrument, self.state.bracket)
-        if wanted is None or not isinstance(position, Held):
-            return
-        if plan.row is not None:
-            wanted = reanchor(plan.row, position.entry_price, position.mark_price, self.instrument)
-        held = Bracket(position.stop_price, position.target_price)
-        if near(held, wanted, self.instrument.tick):
-            await self._journal.grouped(
-                self._journal.set_protection,
-                self.symbol,
-                held,
-                abs(position.quantity),
-                client_id=client_id,
-            )
-            return
-        sent = await self._protector.amend(
-            position, self.instrument, wanted, "anchored to the fill"
-        )
-        if sent is not None and sent.executed:
-            after = await snapshots.readable_position(self._venue, self.symbol)
-            if plan.row is not None:
-                self.state = replace(self.state, bracket=confirmed(after))
-
-    async def cancel_resting(self) -> None:
-        """Cancel orders of ours that are no protection."""
-        for row in self._journal.working(self.symbol):
-            if not row.role.protective:
-                await self.executor.cancel(row.client_id)
+        await self._protector.place_target(self.instrument, price)
 
     async def close(self) -> None:
         """Stop asking about orders in doubt; the journal keeps them."""
         await self.unknowns.close()
 
-    # What others ask.
-
-    def journal_view(self) -> JournalView:
-        """What the journal says of the symbol, for comparisons with the venue."""
-        rows = (*self._journal.working(self.symbol), *self._journal.unresolved(self.symbol))
-        return JournalView(
-            tag=self._journal.tag(self.symbol),
-            position=self._journal.position(self.symbol),
-            orders={row.client_id: self._journal.tracked(row.client_id) for row in rows},
-        )
-
-    def _cause(self, fill: Fill) -> Cause:
-        """Why a fill happened; without a bracket policy every stop is the safety net."""
-        disaster = self.config.decision.table is None
-        return cause_of(fill, self.journal_view(), legs=self._legs, disaster=disaster)
-
     def _booked(self, fill: Fill, cause: Cause) -> None:
-        self._sized = None
+        self._acting.sized = None
         if cause in (Cause.ORDER, Cause.MANUAL):
             self._protector.filled()
         self.filled(fill, cause)
-
-    def _note_legs(self, snapshot: Snapshot) -> None:
-        """Remember whose fills those of the position's own legs would be."""
-        for order in snapshot.orders:
-            if order.role is not None and order.role.protective:
-                self._legs[order.venue_order_id] = order.role
-        while len(self._legs) > _LEGS_KEPT:
-            del self._legs[next(iter(self._legs))]
-
-
-def _enters(plan: Plan) -> bool:
-    return any(intent.role is Role.ENTRY for intent in plan.intents)
-
-
-def _number(action: Any) -> float | None:
-    """The action as the journal keeps it; None for what is no number."""
-    try:
-        return float(action)
-    except (TypeError, ValueError):
-        return None

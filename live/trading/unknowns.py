@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from live.journal import Journal
 from live.orders import IntentState
-from live.trading.execution import Executor
+from live.trading.following import Following
 from live.types import Bracket, IntentKind
 
 
@@ -19,9 +19,9 @@ class Unknowns:
     """
 
     def __init__(
-        self, journal: Journal, symbol: str, executor: Executor, settled: Callable[[], None]
+        self, journal: Journal, symbol: str, following: Following, settled: Callable[[], None]
     ) -> None:
-        self._journal, self._symbol, self._executor = journal, symbol, executor
+        self._journal, self._symbol, self._following = journal, symbol, following
         self._settled = settled
         self.searches: dict[str, asyncio.Task[None]] = {}
 
@@ -34,9 +34,9 @@ class Unknowns:
                 self._journal.resolve(row.client_id, IntentState.NOT_SENT)
             else:
                 asked.append(row)
-        searches = [self._executor.resolve(row.client_id, row.intent().bracket) for row in asked]
+        searches = [self._following.resolve(row.client_id, row.intent().bracket) for row in asked]
         ends = [
-            self._executor.finish(row.client_id)
+            self._following.finish(row.client_id)
             for row in self._journal.working(self._symbol)
             if row.kind in (IntentKind.MARKET, IntentKind.BRACKET)
         ]
@@ -49,7 +49,7 @@ class Unknowns:
 
     async def _search(self, client_id: str, bracket: Bracket | None) -> None:
         try:
-            await self._executor.resolve(client_id, bracket)
+            await self._following.resolve(client_id, bracket)
         finally:
             del self.searches[client_id]
         self._settled()

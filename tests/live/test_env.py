@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,22 @@ from live.replay.money import ReplayTerms
 from live.risk import TradingState
 from live.timing import OffsetEstimator
 from live.types import Balance, FillKind, Flat, Held, UnreadableError
-from tests.live.harness import BTC, SYMBOL, ServerClock, exchange, minutes, venue_of
+from tests.live.harness import BTC, SYMBOL, exchange, minutes, venue_of
+from tests.live.stepping import (
+    FLAT,
+    FRAMES,
+    HISTORY,
+    LEVELS,
+    LONG,
+    MINUTE,
+    SHORT,
+    Told,
+    levels,
+    on_exchange,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:action_levels. negative levels")
 
-FRAMES = {"time_frames": ("1min",), "window_sizes": (4,), "execute_on": "1min"}
-LEVELS = (-1.0, 0.0, 1.0)
-SHORT, FLAT, LONG = range(3)
-MINUTE = 60_000
 CASH = 10_000.0
 
 
@@ -61,18 +69,6 @@ def frame_of(rows: int = 60, **bars: dict[str, float]) -> pd.DataFrame:
 def replay(frame: pd.DataFrame, **terms: Any) -> ReplayVenue:
     data = ReplayData.from_frame(frame, **FRAMES)
     return ReplayVenue(data, ReplayTerms(initial_cash=CASH, **terms), symbol=SYMBOL)
-
-
-def levels(venue: Any, *, leverage: float = 3.0, **options: Any) -> BybitFuturesTradingEnv:
-    """An environment of levels; options of the configuration and of the environment."""
-    arguments = ("journal", "clock", "bar_delay", "enforce_risk", "reward_function", "risk")
-    given = {name: options.pop(name) for name in arguments if name in options}
-    config = BybitFuturesTradingEnvConfig(
-        **{**FRAMES, "symbol": SYMBOL, "transaction_fee": 0.0, **options},
-        leverage=leverage,
-        action_levels=LEVELS,
-    )
-    return BybitFuturesTradingEnv(config, trader=venue, **given)
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -416,40 +412,6 @@ def test_an_account_that_cannot_be_read_at_reset_is_left_alone() -> None:
 # On an exchange ---------------------------------------------------------------------------------
 
 
-class Told:
-    """The adapter, with balances that the test may rewrite."""
-
-    def __init__(self, venue: Any) -> None:
-        self._venue = venue
-        self.rewrite: Callable[[Balance], Balance] = lambda balance: balance
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._venue, name)
-
-    async def balance(self) -> Balance:
-        return self.rewrite(await self._venue.balance())
-
-
-HISTORY = 80
-
-
-def on_exchange(
-    test: Callable[[Any, Any, Told], Coroutine[Any, Any, None]], **options: Any
-) -> None:
-    """Run a test with an environment of levels at a fresh local exchange."""
-
-    async def run() -> None:
-        server = exchange(minutes(HISTORY + 60), HISTORY)
-        async with server.running():
-            venue = Told(venue_of(server))
-            settings = {"disaster_stop_fraction": 0.1, "transaction_fee": None, **options}
-            env = levels(venue, clock=ServerClock(server), bar_delay=0, **settings)
-            await test(env, server, venue)
-            await env.close()
-
-    asyncio.run(run())
-
-
 def test_an_exchange_is_traded_protected_and_left_as_it_is() -> None:
     async def test(env: Any, server: Any, venue: Told) -> None:
         await env.reset()
@@ -541,7 +503,8 @@ def test_one_reading_of_an_empty_account_ends_nothing() -> None:
         assert terminated
         assert info["terminated"]
 
-    on_exchange(test, enforce_risk=False)
+    # Between the bars nobody looks.
+    on_exchange(test, enforce_risk=False, look_every=math.inf)
 
 
 def test_a_terminated_account_stays_so_until_somebody_rearms_it() -> None:

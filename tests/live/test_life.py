@@ -24,6 +24,7 @@ from live.orders.protection import (
     protection_of,
 )
 from live.orders.resolution import Resolution, ResolveConfig, Resolved, Round
+from live.planner.memory import sign
 from live.reconcile import Sightings
 from live.reconcile.compare import JournalView, cause_of, compare
 from live.reconcile.findings import Cause, PositionUnknown
@@ -375,8 +376,8 @@ class Daemon:
 
     def carry_out(self, reaction) -> None:
         match reaction:
-            case ResetPlanner(direction):
-                self.planner = Planner(direction, self.venue.position)
+            case ResetPlanner():
+                self.planner = Planner(sign(self.venue.position), self.venue.position)
             case SetLatch(latch):
                 self.standing = self.standing.latched(latch)
             case RecordAdjustment(quantity=quantity, acknowledged=acknowledged):

@@ -87,13 +87,6 @@ D = Decimal
 SMALL = D("0.05")
 
 
-async def look(rig: Rig, times: int = 3) -> None:
-    """Let the daemon look at the account, some seconds apart."""
-    for _ in range(times):
-        rig.server.advance(3_000)
-        await rig.reconcile()
-
-
 async def carry_out(
     rig: Rig, reaction: Reaction, policy: ForeignPolicy = ForeignPolicy.REFUSE
 ) -> bool:
@@ -129,10 +122,10 @@ def test_an_order_of_others_is_cancelled_where_that_is_asked_for(named: str) -> 
     async def test(rig: Rig) -> None:
         await rig.bar(LONG)
         foreign_order(rig, named)
-        await look(rig, 1)
+        await rig.look(1)
         assert resting(rig)  # one snapshot is not a fact
         assert rig.desk.state is TradingState.DEGRADED
-        await look(rig, 2)
+        await rig.look(2)
         assert not resting(rig)
         assert rig.desk.state is TradingState.ACTIVE
         assert not rig.journal.history(kind="not_cancelled")
@@ -145,7 +138,7 @@ def test_an_order_of_others_is_cancelled_where_that_is_asked_for(named: str) -> 
 def test_an_order_of_others_is_left_alone_otherwise(policy: str) -> None:
     async def test(rig: Rig) -> None:
         order = foreign_order(rig)
-        await look(rig)
+        await rig.look()
         assert resting(rig) == [order]
         refused = policy == "refuse"
         assert rig.desk.state is (TradingState.REDUCING if refused else TradingState.ACTIVE)
@@ -159,13 +152,13 @@ def test_a_cancel_that_fails_is_told_and_the_order_is_found_again() -> None:
     async def test(rig: Rig) -> None:
         foreign_order(rig)
         rig.server.faults.add("order/cancel", "reject", code=110001)
-        await look(rig)
+        await rig.look()
         assert resting(rig)
         (event,) = rig.journal.history(kind="not_cancelled")
         assert "not_found" in event.body["why"]
         assert rig.desk.state is TradingState.DEGRADED  # as long as it is there
         rig.server.advance(60_000)
-        await look(rig, 2)
+        await rig.look(2)
         assert not resting(rig)
         assert rig.desk.state is TradingState.ACTIVE
 
@@ -266,10 +259,10 @@ def test_the_daemon_takes_up_an_order_of_its_own_and_its_fill() -> None:
     async def test(rig: Rig) -> None:
         name = client_id(rig.journal.tag(SYMBOL), 5, Role.ENTRY)
         foreign_order(rig, name)
-        await look(rig, 1)
+        await rig.look(1)
         assert rig.journal.intent(name).state is IntentState.ACKED
         rig.server.engine.cancel(BTC, client_id=name)
-        await look(rig)
+        await rig.look()
         assert rig.journal.intent(name).state is IntentState.CANCELLED
         rig.check()
 
@@ -330,9 +323,8 @@ def test_reactions_that_send_nothing() -> None:
         await rig.bar(LONG)
         before = rig.server.requests("*")
         assert rig.trader.state.last_level == 1
-        for reaction in (ForgetLevel(), ResetPlanner(0)):
-            assert not await carry_out(rig, reaction)
-            assert rig.trader.state.last_level is None
+        assert not await carry_out(rig, ForgetLevel())
+        assert rig.trader.state.last_level is None
         for asks in (LookAgain(), CheckProtection(), FetchFills()):
             assert await carry_out(rig, asks)
         await carry_out(rig, Degrade("mismatch"))
@@ -346,6 +338,47 @@ def test_reactions_that_send_nothing() -> None:
         assert rig.server.requests("*") == before
 
     trading(test)
+
+
+def test_another_direction_is_taken_up_as_the_venue_has_it_now() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.bar(LONG)
+        before = rig.trader.state
+        assert not await carry_out(rig, ResetPlanner())
+        assert rig.trader.state == before  # what was found was stale
+        rig.server.engine.manual_trade(BTC, -2 * rig.held)
+        assert not await carry_out(rig, ResetPlanner())
+        state = rig.trader.state
+        assert (state.direction, state.target_quantity) == (-1, rig.held)
+        assert (state.last_level, state.held_bars) == (None, 0)
+
+    trading(test)
+
+
+def test_a_bracket_does_not_guard_the_other_side() -> None:
+    """A position turned round by hand gets a stop of its own, not that of the one before."""
+
+    async def test(rig: Rig) -> None:
+        await rig.bar(1)
+        held, first = rig.held, rig.server.engine.bracket(BTC).stop_price
+        rig.server.engine.manual_trade(BTC, -2 * held)
+        await rig.look()
+        assert rig.held == -held
+        assert first is not None
+        assert rig.server.engine.bracket(BTC).stop_price > rig.server.engine.mark(BTC) > first
+        assert rig.desk.state is TradingState.ACTIVE
+        assert rig.trader.state.bracket is None
+        rig.check()
+
+    brackets = {
+        "env.name": "BybitFuturesSLTPTradingEnv",
+        "env.stoploss_levels": "-0.02",
+        "env.takeprofit_levels": "0.05",
+        "env.trade_mode": "fractional",
+        "env.position_fraction": "0.5",
+        "env.foreign_position": "adopt",
+    }
+    trading(test, settings=brackets)
 
 
 def test_adopting_counts_what_waited_for_a_person() -> None:
@@ -500,7 +533,7 @@ def test_trading_funding_and_trades_by_hand_explain_what_they_cost() -> None:
         assert await cash.look() == ()
         rig.server.engine.manual_trade(BTC, -10 * SMALL)
         assert await cash.look() == ()
-        await look(rig)
+        await rig.look()
         assert await cash.look() == ()
         fees = sum((fill.fee for fill in rig.journal.fills(SYMBOL)), start=D(0))
         assert fees > D(150)  # beyond the tolerance, were they not counted

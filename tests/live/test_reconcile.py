@@ -44,7 +44,6 @@ from live.reconcile.reactions import (
     CheckProtection,
     Degrade,
     FetchFills,
-    FlattenPosition,
     ForeignPolicy,
     ForgetLevel,
     LookAgain,
@@ -55,15 +54,7 @@ from live.reconcile.reactions import (
     SetLatch,
     react,
 )
-from live.reconcile.startup import (
-    START,
-    NotYet,
-    Proceed,
-    Restored,
-    StartStep,
-    decide_start,
-    restore,
-)
+from live.reconcile.startup import Restored, disagreement, restore
 from live.risk import TradingState
 from live.types import (
     Balance,
@@ -405,7 +396,7 @@ def test_reactions_once_two_snapshots_agree(finding, policy, expected):
     [
         (PositionUnknown("503"), [Degrade("position")]),
         (StaleSnapshot(1), [LookAgain()]),
-        (DirectionChanged(1, 0), [FetchFills(), ResetPlanner(0), CheckProtection()]),
+        (DirectionChanged(1, 0), [FetchFills(), ResetPlanner(), CheckProtection()]),
         (OffTarget(ONE, TWO), [ForgetLevel()]),
         (PendingFills(ONE), [Degrade("fills"), FetchFills()]),
         (UNEXPLAINED, [Degrade("mismatch"), FetchFills(), LookAgain()]),
@@ -481,71 +472,20 @@ def test_a_blind_snapshot_neither_confirms_nor_clears(findings, position):
 # The start ----------------------------------------------------------------------------------------
 
 
-def begin(journal, planner, first, second, policy="refuse", **options):
-    return decide_start(journal, planner, first, second, ForeignPolicy(policy), **options)
-
-
-def pair(position=None, *orders):
-    return snapshot(position, *orders), snapshot(position, *orders, at_ms=12_500)
-
-
-def test_the_sequence_is_complete_and_ends_at_a_bar():
-    assert [row.step for row in START] == list(StartStep)
-    assert START[-1].step is StartStep.NEXT_BAR
-    order = {row.step: i for i, row in enumerate(START)}
-    assert order[StartStep.RESOLVE] < order[StartStep.COMPARE] < order[StartStep.PROTECT]
-
-
 @pytest.mark.parametrize(
-    ("journal", "first", "second", "step"),
+    ("first", "second", "why"),
     [
-        (view(NOTHING, tracked(state=S.INTENT)), *pair(), StartStep.RESOLVE),
-        (view(NOTHING, tracked(state=S.UNKNOWN)), *pair(), StartStep.RESOLVE),
-        (view(ONE, STOP), *pair(), StartStep.RESOLVE),
-        (view(), snapshot(), None, StartStep.AGREE),
-        (view(), snapshot(), snapshot(at_ms=11_999), StartStep.AGREE),
-        (view(), snapshot(), snapshot(held(), at_ms=13_000), StartStep.AGREE),
-        (view(), snapshot(), snapshot(None, report("web"), at_ms=13_000), StartStep.AGREE),
-        (view(), snapshot(Unknown("503")), snapshot(at_ms=13_000), StartStep.READ),
-        (view(), snapshot(), snapshot(Unknown("503"), at_ms=13_000), StartStep.READ),
-        (
-            view(NOTHING, tracked(), following=[ENTRY_ID]),
-            *pair(None, report(ENTRY_ID, filled=ONE)),
-            StartStep.READ,
-        ),
+        (snapshot(), snapshot(at_ms=12_500), None),
+        (snapshot(held()), snapshot(held(), at_ms=12_500), None),
+        (snapshot(), snapshot(at_ms=11_999), "too close"),
+        (snapshot(), snapshot(held(), at_ms=13_000), "position changed"),
+        (snapshot(None, report("web")), snapshot(at_ms=13_000), "orders changed"),
+        (snapshot(), snapshot(None, report("web"), at_ms=13_000), "orders changed"),
     ],
 )
-def test_a_start_waits_until_everything_is_known(journal, first, second, step):
-    for policy in POLICIES:
-        decided = decide_start(journal, LONG, first, second, policy, close_on_init=True)
-        assert isinstance(decided, NotYet)
-        assert decided.step is step
-
-
-def test_a_start_with_everything_explained_goes_on_and_may_close_what_it_owns():
-    journal, both = view(ONE, STOP), pair(held(), STOP_REPORT)
-    assert begin(journal, LONG, *both) == Proceed(held(), (), ())
-    closed = begin(journal, LONG, *both, close_on_init=True)
-    assert closed.reactions == (FlattenPosition("close_position_on_init"),)
-    assert begin(view(), Planner(), *pair(), close_on_init=True).reactions == ()
-
-
-def test_a_start_with_a_foreign_position_follows_the_policy():
-    both = pair(held())
-    refused = begin(view(), Planner(), *both, close_on_init=True)
-    assert latched(refused.reactions) == [(TradingState.REDUCING, "foreign")]
-    assert not any(isinstance(one, FlattenPosition) for one in refused.reactions)
-    adopted = begin(view(), Planner(), *both, "adopt")
-    assert CheckProtection() in adopted.reactions
-    assert not latched(adopted.reactions)
-    flattened = begin(view(), Planner(), *both, "flatten")
-    assert FlattenPosition("foreign") in flattened.reactions
-
-
-def test_a_start_with_an_unexplained_difference_waits_for_a_person():
-    decided = begin(view(ONE), LONG, *pair(held(TWO)), "flatten")
-    assert latched(decided.reactions) == [(TradingState.REDUCING, "mismatch")]
-    assert not any(isinstance(one, LookAgain | Degrade) for one in decided.reactions)
+def test_two_readings_are_one_fact_only_if_they_agree(first, second, why):
+    said = disagreement(first, second)
+    assert said is None if why is None else why in said
 
 
 LEGS = Bracket(D(90), None)

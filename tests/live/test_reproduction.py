@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import math
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -21,8 +23,11 @@ from live.observation.packing import pack
 from live.planner.decision import SymbolState
 from live.policy import BaselinePolicy
 from live.replay.reproduction import reproduce
+from live.risk import Latch, TradingState
+from live.risk.context import RiskContext
 from live.secrets import private_folder
 from live.trading.evidence import Evidence
+from live.trading.judged import context_of, readings_of
 from live.trading.policies import decision_of, policy_of
 from live.types import (
     Balance,
@@ -35,7 +40,7 @@ from live.types import (
     Snapshot,
     Unknown,
 )
-from tests.live.harness import LONG, SHORT, SYMBOL, Rig, trading
+from tests.live.harness import FLAT, LONG, SHORT, SYMBOL, Rig, trading
 
 MINUTE = 60_000
 START = 1_700_000_040_000
@@ -224,7 +229,7 @@ def test_what_was_not_stored_is_counted_not_assumed(tmp_path):
     )
     found = reproduce(given, denied)
     assert found["reproduced"] is True
-    assert found["not_derived"].get("denied by the risk gate") == 1
+    assert found["not_derived"].get("denied, without the gate's readings") == 1
 
 
 def test_a_symbol_that_is_not_configured_is_refused(tmp_path):
@@ -311,3 +316,116 @@ def test_the_journal_of_a_daemon_is_decided_again(tmp_path):
         found = reproduce(given, path)
     assert found["first_difference"] is None
     assert found["plans"] == found["decisions"] == len(rows)
+
+
+def denied_run(path: Path, spoil: Any = lambda body: body) -> tuple[list[Any], dict[str, Any]]:
+    """Bars of which the gate denies one for each of three reasons, decided again.
+
+    Args:
+      spoil: changes what the journal keeps of a denial.
+    """
+    kept = []
+
+    def journal(account_id: str, now_ms: Any) -> Journal:
+        opened = Journal.open(path, account_id=account_id, strategy_id="t", now_ms=now_ms)
+        record = opened.event
+        opened.event = lambda kind, symbol=None, body=None: record(  # type: ignore[method-assign]
+            kind, symbol, spoil(dict(body)) if kind == "denied" else body
+        )
+        return opened
+
+    async def test(rig: Rig) -> None:
+        rig.server.engine.close_market("BTCUSDT")
+        rig.server.advance(60_000)
+        await rig.reconcile()
+        await rig.bar(LONG)
+        rig.server.engine.open_market("BTCUSDT")
+        rig.server.advance(60_000)
+        await rig.reconcile()
+        await rig.bar(LONG)
+        await rig.bar(FLAT)
+        await rig.bar(LONG)
+        rig.desk.latch(Latch(TradingState.HALTED, "operator", "a test"))
+        await rig.bar(FLAT)
+        kept.append(rig.journal.decisions(rig.trader.symbol))
+        rig.journal.close()
+
+    trading(test, journal=journal, settings={"risk.orders_per_day": "1"})
+    (rows,) = kept
+    script = iter(row.action for row in rows)
+
+    class Scripted:
+        name = digest = ""
+
+        def __call__(self, seen: Any, info: Any) -> int:
+            return int(float(next(script)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "live.replay.reproduction.policy_of", lambda given, decision: (None, Scripted())
+        )
+        given = config(
+            **{
+                "env.window_sizes": 8,
+                "env.equity_buffer": 0.02,
+                "risk.orders_per_day": 1,
+                "risk.orders_per_minute": 100,
+                "risk.snapshot_age_seconds": 600,
+            }
+        )
+        return rows, reproduce(given, path)
+
+
+def test_the_gate_is_asked_again_with_what_it_was_told(tmp_path):
+    rows, found = denied_run(tmp_path / "one.db")
+    refused = [row.refusal for row in rows if row.refusal]
+    assert refused == ["market_closed", "rate_day"]
+    assert found["first_difference"] is None
+    assert found["denials"] == len(refused)
+    assert found["not_derived"] == {}
+    assert found["plans"] == found["decisions"]
+
+
+def test_a_denial_that_does_not_follow_from_what_was_told_is_a_difference(tmp_path):
+    def other(body: dict[str, Any]) -> dict[str, Any]:
+        if body["code"] != "rate_day":
+            return body
+        return {**body, "readings": {**body["readings"], "orders_day": 0}}
+
+    _, found = denied_run(tmp_path / "one.db", other)
+    assert found["first_difference"]["what"] == "refusal"
+    assert found["first_difference"]["stored"] == "rate_day"
+    assert found["first_difference"]["derived"] is None
+
+
+def test_a_denial_without_readings_is_counted(tmp_path):
+    def older(body: dict[str, Any]) -> dict[str, Any]:
+        return {name: body[name] for name in ("code", "detail", "role")}
+
+    _, found = denied_run(tmp_path / "one.db", older)
+    assert found["not_derived"] == {"denied, without the gate's readings": 2}
+    assert (found["reproduced"], found["denials"]) == (True, 0)
+
+
+def test_readings_come_back_as_they_were_given():
+    snapshot = snapshot_of(START, held("0.1"))
+    given = RiskContext(
+        state=TradingState.REDUCING,
+        frozen=False,
+        allowed_symbols=frozenset({SYMBOL, "other"}),
+        market_status="trading",
+        venue_time_ms=START,
+        snapshot_age_ms=0.1 + 0.2,
+        clock_limit_ms=math.inf,
+        instrument=snapshot.instrument,
+        position=snapshot.position,
+        quote=snapshot.quote,
+        equity=Decimal("1E-9"),
+        orders_day=3,
+    )
+    readings = json.loads(json.dumps(readings_of(given), allow_nan=False))
+    again = context_of(readings, snapshot)
+    assert again == dataclasses.replace(given, clock_limit_ms=None)
+    for broken in ({**readings, "equity": "much"}, {**readings, "more": 1}, {}):
+        with pytest.raises(ValueError, match="readings: "):
+            context_of(broken, snapshot)
