@@ -32,8 +32,9 @@ class StatusSource(Protocol):
         ``latches``: state, reason, detail, set_ms; ``unacknowledged``: changes that wait;
         ``equity``: now, available, initial, peak, day_start, asset, drawdown, daily_loss;
         ``equity_history``: [ms, equity] pairs; ``feeds``: name, age_seconds, limit_seconds, symbol;
-        ``clock``: offset_ms, uncertainty_ms; ``breakers``: name, value, limit; ``disabled``: those
-        switched off; ``symbol``: the one in detail; ``symbols``: symbol, execute_on, next_bar_ms,
+        ``clock``: offset_ms, uncertainty_ms; ``held_up``: routes of the venue that ordinary reads
+        may not ask now -> why; ``breakers``: name, value, limit; ``disabled``: those switched off;
+        ``symbol``: the one in detail; ``symbols``: symbol, execute_on, next_bar_ms,
         state, reasons, frozen, policy, steps, missed_bars, position (state "flat", "held" or
         "unknown", quantity, entry_price, mark_price, unrealised_pnl, liquidation_price, reason),
         protection (state, stop_price, target_price, where), decision (the newest), unknown_orders

@@ -138,8 +138,8 @@ def replay(given: argparse.Namespace) -> int:
     if given.journal is not None:
         return replay_journal(given)
     config = loaded(given)
-    runner = importlib.import_module("live.runner")
-    result = runner.replay(
+    backtest = importlib.import_module("live.replay.backtest")
+    result = backtest.replay(
         config, given.data, check_parity=given.check_parity, enforce_risk=given.enforce_risk
     )
     return _printed(result, given.json, failed=result.get("parity") is False)

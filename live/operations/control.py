@@ -22,14 +22,13 @@ from live.journal.reading import JournalReader
 from live.operations import mailbox
 from live.operations.place import Place, ask_page
 from live.risk import TradingState
+from live.trading.unexplained import refuse_unexplained
 
 __all__ = ["NoDaemonError", "Place", "give", "restored", "status"]
 
 _ANSWER_SECONDS = 15.0
 _RECENT = 5  # decisions and runs that a status shows
 _PAGE_COMMANDS = ("halt", "reduce", "flatten", "stop")
-# Latches whose cause is an adjustment that nobody has acknowledged.
-_UNEXPLAINED = ("mismatch", "foreign")
 
 
 class NoDaemonError(ValueError):
@@ -101,15 +100,7 @@ def _without_daemon(
 
 
 def _in_journal(path: Path, name: str, reason: str, options: Mapping[str, Any]) -> str:
-    owner = JournalReader.view(path)
-    account, strategy = owner.meta("account_id"), owner.meta("strategy_id")
-    owner.close()
-    journal = Journal.open(
-        path,
-        account_id=account or "",
-        strategy_id=strategy or "",
-        now_ms=lambda: time.time_ns() // 1_000_000,
-    )
+    journal = _taken_over(path)
     by = mailbox.user()
     try:
         if name == "reduce":
@@ -120,10 +111,23 @@ def _in_journal(path: Path, name: str, reason: str, options: Mapping[str, Any]) 
             _refuse_unknown(journal, symbol)
             count = journal.acknowledge(f"{by}: {reason}", symbol)
             return f"{path.name}: {count} adjustments acknowledged"
-        _refuse_unexplained(journal)
+        refuse_unexplained(journal)
         return f"{path.name}: {journal.clear_latches(by, reason)} latches cleared"
     finally:
         journal.close()
+
+
+def _taken_over(path: Path) -> Journal:
+    """A journal opened for writing in the name of the daemon that it belongs to."""
+    owner = JournalReader.view(path)
+    account, strategy = owner.meta("account_id"), owner.meta("strategy_id")
+    owner.close()
+    return Journal.open(
+        path,
+        account_id=account or "",
+        strategy_id=strategy or "",
+        now_ms=lambda: time.time_ns() // 1_000_000,
+    )
 
 
 def _refuse_unknown(journal: JournalReader, symbol: str | None) -> None:
@@ -132,16 +136,6 @@ def _refuse_unknown(journal: JournalReader, symbol: str | None) -> None:
         raise ValueError(
             f"--symbol: the journal knows no {symbol!r}; expected one of "
             f"{', '.join(sorted(known)) or 'none, it is empty'}"
-        )
-
-
-def _refuse_unexplained(journal: JournalReader) -> None:
-    waiting = journal.adjustments(acknowledged=False)
-    caused = [row.reason for row in journal.latches() if row.reason in _UNEXPLAINED]
-    if waiting and caused:
-        raise ValueError(
-            f"resume: refused: {len(waiting)} changes that no order explains wait for `jaxtrade "
-            "live acknowledge`"
         )
 
 
@@ -154,15 +148,7 @@ def restored(path: Path, reason: str) -> Path:
     reason = mailbox.check_reason(reason)
     _refuse_intact(path)
     aside = restore(path)
-    owner = JournalReader.view(path)
-    account, strategy = owner.meta("account_id"), owner.meta("strategy_id")
-    owner.close()
-    journal = Journal.open(
-        path,
-        account_id=account or "",
-        strategy_id=strategy or "",
-        now_ms=lambda: time.time_ns() // 1_000_000,
-    )
+    journal = _taken_over(path)
     try:
         body = {"by": mailbox.user(), "reason": reason, "damaged": aside.name}
         journal.event("restored", None, body)

@@ -37,6 +37,7 @@ _OF_ACCOUNT: tuple[tuple[str, str, _Asked], ...] = (
     ("host", "clock", asks.clock),
     ("permissions", "key", accounts.permissions),
     ("environment", "account", accounts.environment),
+    ("account", "dead man", accounts.deadman),
     ("state", "next bar", asks.boundary),
 )
 _OF_SYMBOL: tuple[tuple[str, str, _Asked], ...] = (
@@ -108,7 +109,7 @@ def examined(
     clock = SystemClock(estimator, limits)
     visit = Visit(
         config,
-        venue_of(config, keys, clock),
+        venue_of(config, keys, clock, looking=True),
         clock,
         estimator,
         limits,

@@ -14,6 +14,7 @@ from live.operations.doctor_rows import Row, Verdict
 from live.operations.doctor_venue import Visit
 from live.secrets import confirm_account
 from live.types import Configured, Flat, Held, MarginMode, Unknown
+from live.venue import deadman_of
 
 _MODES = "the start sets it and reads it back"
 
@@ -87,9 +88,26 @@ async def account(visit: Visit) -> AsyncIterator[Row]:
         yield Row("account", "balance", Verdict.WARN, text, "everything is committed elsewhere")
     else:
         yield Row("account", "balance", Verdict.OK, text)
-    if visit.config.risk.deadman_seconds > 0:
-        text = "[risk] deadman_seconds: this venue's timer is a setting of the account"
-        yield Row("account", "dead man", Verdict.WARN, text, "set it there; 0 here")
+
+
+async def deadman(visit: Visit) -> AsyncIterator[Row]:
+    """The venue's timer, where one is wanted; the start sets it."""
+    wanted = int(visit.config.risk.deadman_seconds)
+    if not wanted:
+        return
+    if visit.paper:
+        yield Row("account", "dead man", Verdict.SKIP, "simulated on this machine")
+        return
+    found = await deadman_of(visit.venue)
+    if found == wanted:
+        yield Row("account", "dead man", Verdict.OK, f"{found} s")
+    elif found is None:
+        text = f"off, configured is {wanted} s"
+        fix = "have the venue enable it for the account, or write [risk] deadman_seconds = 0"
+        yield Row("account", "dead man", Verdict.WARN, text, fix)
+    else:
+        text = f"{found} s, configured is {wanted} s"
+        yield Row("account", "dead man", Verdict.WARN, text, "the start sets it")
 
 
 async def settings(visit: Visit) -> AsyncIterator[Row]:

@@ -13,7 +13,8 @@ import numpy as np
 
 from jaxtrade.market import bars as market_bars
 from jaxtrade.market.features import OHLCV_COLUMNS
-from jaxtrade.market.frame import NS_PER_SECOND, Rows
+from jaxtrade.market.frame import Rows
+from jaxtrade.market.times import NS_PER_SECOND
 from jaxtrade.timeframe import TimeFrame
 from live import planner
 from live.clock import last_boundary

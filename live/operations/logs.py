@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -10,7 +11,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,8 +143,31 @@ def _log_thread(given: threading.ExceptHookArgs) -> None:
         _log_uncaught(given.exc_type, given.exc_value, given.exc_traceback)
 
 
-def log_loop_error(loop: Any, context: dict[str, Any]) -> None:
-    """For `asyncio.loop.set_exception_handler`: logs what a task or a callback raised, redacted."""
-    error = context.get("exception")
-    trace = None if error is None else (type(error), error, error.__traceback__)
-    logging.getLogger(ROOT).error(context.get("message", "error in the event loop"), exc_info=trace)
+@contextlib.contextmanager
+def loop_errors(count: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Log what tasks and callbacks of the running loop raise where nobody awaits them.
+
+    Args:
+      count: called for each of them, in the thread that found it.
+    """
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+
+    def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        _log_loop_error(context)
+        count()
+
+    loop.set_exception_handler(handle)
+    try:
+        yield
+    finally:
+        loop.set_exception_handler(before)
+
+
+def _log_loop_error(context: Mapping[str, Any]) -> None:
+    error, task = context.get("exception"), context.get("task", context.get("future"))
+    logging.getLogger(ROOT).error(
+        context["message"],
+        exc_info=None if error is None else (type(error), error, error.__traceback__),
+        extra={"task": task.get_name()} if isinstance(task, asyncio.Task) else None,
+    )

@@ -154,6 +154,7 @@ class PrometheusMeter(Meter):
             self.metrics.stream_silence_seconds.labels(stream=stream).set(silence)
         for lane, tokens in usage.tokens.items():
             self.metrics.rate_tokens.labels(lane=lane).set(tokens)
+        self.metrics.open_circuits.set(len(usage.held_up))
         for word, count in usage.failures.items():
             self.metrics.count_http_errors(venue.name, word, count)
 

@@ -12,7 +12,6 @@ except ImportError as error:
     raise missing_extra("live metrics", "prometheus-client", "live") from error
 
 PREFIX = "jaxtrade_live"
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STATES = ("ACTIVE", "DEGRADED", "REDUCING", "HALTED")
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30)
@@ -63,10 +62,14 @@ class Metrics:
             "clock_uncertainty_seconds", "How well the offset is known"
         )
         self.rate_tokens = self._gauge("rate_tokens", "Requests left", "lane")
+        self.open_circuits = self._gauge(
+            "open_circuits", "Routes of the venue that ordinary reads may not ask now"
+        )
         self.http_errors_total = self._counter(
             "http_errors", "Failed requests to the venue", "venue", "class"
         )
         self.notify_dropped_total = self._counter("notify_dropped", "Notifications not sent")
+        self.loop_errors_total = self._counter("loop_errors", "Errors that nothing awaited")
         self.fallback_decisions_total = self._counter(
             "fallback_decisions", "Decisions the policy did not make"
         )

@@ -8,101 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import enum
 import itertools
 import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
-from jaxtrade.extras import missing_extra
 from live.config.tables import NotifyConfig
-from live.secrets import Secret, redact, remember
+from live.operations.channels import Channel, Monitor, Telegram, UndeliveredError, Webhook
+from live.operations.messages import Kind, Message
+from live.secrets import Secret, redact
 
-try:
+if TYPE_CHECKING:
     import aiohttp
-except ImportError as error:
-    raise missing_extra("live notifications", "aiohttp", "live") from error
 
 _log = logging.getLogger("live.operations.notify")
 
 TELEGRAM_TOKEN = "TELEGRAM_BOT_TOKEN"  # noqa: S105  # the variable's name
-TELEGRAM = "https://api.telegram.org"
-
-
-class Kind(enum.StrEnum):
-    """What is told."""
-
-    START = "start"
-    STOP = "stop"
-    FILLED = "filled"
-    PROTECTIVE_EXIT = "protective_exit"
-    REFUSED = "refused"
-    DEGRADED = "degraded"
-    REDUCING = "reducing"
-    HALTED = "halted"
-    UNKNOWN_ORDER = "unknown_order"
-    MISMATCH = "mismatch"
-    LIQUIDATION = "liquidation"
-    DAILY = "daily"
-    WARNING = "warning"
-
-    @property
-    def urgent(self) -> bool:
-        """Whether somebody should look now."""
-        return self in _URGENT
-
-
-_URGENT = (
-    Kind.HALTED,
-    Kind.REDUCING,
-    Kind.LIQUIDATION,
-    Kind.MISMATCH,
-    Kind.UNKNOWN_ORDER,
-)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Message:
-    """One notification; ``text`` holds no secrets.
-
-    Attributes:
-      repeated: how many of the same kind and symbol were left out before this one.
-    """
-
-    kind: Kind
-    text: str
-    symbol: str | None = None
-    repeated: int = 0
-
-    @property
-    def line(self) -> str:
-        """For people."""
-        about = f" {self.symbol}" if self.symbol else ""
-        more = f" ({self.repeated} more like it)" if self.repeated else ""
-        return f"[{self.kind.value}]{about} {self.text}{more}"
-
-
-class UndeliveredError(Exception):
-    """A channel did not take a message; the reason holds no address."""
-
-
-class Channel(Protocol):
-    """Where messages go.
-
-    Attributes:
-      name: for log lines.
-    """
-
-    name: str
-
-    async def deliver(self, message: Message) -> None:
-        """Hand one message over.
-
-        Raises:
-          UndeliveredError: it did not arrive.
-        """
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,73 +174,6 @@ class Notifier:
             await asyncio.sleep(self.limits.ping_seconds)
 
 
-# Channels ---------------------------------------------------------------------------------------
-
-
-class _Caller:
-    """HTTP requests whose failures name neither address nor body."""
-
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-
-    async def call(self, method: str, url: str, body: dict[str, Any] | None = None) -> None:
-        try:
-            async with self._session.request(
-                method, url, json=body, allow_redirects=False
-            ) as response:
-                if response.status >= 300:
-                    raise UndeliveredError(f"HTTP status {response.status}")
-        except (aiohttp.ClientError, OSError) as error:
-            # The text of these errors contains the address.
-            raise UndeliveredError(type(error).__name__) from None
-
-
-class Webhook:
-    """Posts every message as JSON: text, kind, symbol, repeated, strategy."""
-
-    name = "webhook"
-
-    def __init__(self, session: aiohttp.ClientSession, url: str, strategy_id: str) -> None:
-        remember(url)
-        self._caller, self._url, self._strategy = _Caller(session), url, strategy_id
-
-    async def deliver(self, message: Message) -> None:
-        """Hand one message over.
-
-        Raises:
-          UndeliveredError: it did not arrive.
-        """
-        body = {
-            "text": f"{self._strategy}: {message.line}",
-            "kind": message.kind.value,
-            "symbol": message.symbol,
-            "repeated": message.repeated,
-            "strategy": self._strategy,
-        }
-        await self._caller.call("POST", self._url, body)
-
-
-class Telegram:
-    """Sends every message to one chat."""
-
-    name = "telegram"
-
-    def __init__(
-        self, session: aiohttp.ClientSession, token: Secret, chat: str, strategy_id: str
-    ) -> None:
-        self._caller, self._token, self._chat = _Caller(session), token, chat
-        self._strategy = strategy_id
-
-    async def deliver(self, message: Message) -> None:
-        """Hand one message over.
-
-        Raises:
-          UndeliveredError: it did not arrive.
-        """
-        body = {"chat_id": self._chat, "text": f"{self._strategy}: {message.line}"}
-        await self._caller.call("POST", f"{TELEGRAM}/bot{self._token.reveal()}/sendMessage", body)
-
-
 def notifier_of(
     config: NotifyConfig,
     session: aiohttp.ClientSession,
@@ -340,12 +196,5 @@ def notifier_of(
         if telegram_token is None:
             raise ValueError(f"[notify] telegram_chat_id: needs the token in {TELEGRAM_TOKEN}")
         channels.append(Telegram(session, telegram_token, config.telegram_chat_id, strategy_id))
-    ping = None
-    if config.ping_url is not None:
-        url, caller = config.ping_url, _Caller(session)
-        remember(url)
-
-        async def ping() -> None:
-            await caller.call("GET", url)
-
+    ping = None if config.ping_url is None else Monitor(session, config.ping_url).ping
     return Notifier(channels, limits=limits, ping=ping, monotonic=monotonic, dropped=dropped)

@@ -13,14 +13,12 @@ from live.clock import SystemClock
 from live.clock.keeping import keep_time
 from live.config import LiveConfig
 from live.operations.meter import Meter, PrometheusMeter
-from live.operations.metrics import Metrics
-from live.operations.notify import Kind, Notifier, notifier_of
+from live.operations.notify import Notifier, notifier_of
 from live.operations.server import OperationsServer
 from live.operations.systemd import Notify
-from live.risk import TradingState
+from live.operations.telling import Reporter
 from live.secrets import Secret, Tokens
 from live.trading.daemon import Daemon
-from live.types import Fill, FillKind
 from live.venue import Venue
 
 try:
@@ -32,35 +30,6 @@ _log = logging.getLogger("live.operations.services")
 
 _LOOK_SECONDS = 1.0
 _FLUSH_SECONDS = 5.0
-_STATES = {TradingState.HALTED: Kind.HALTED, TradingState.REDUCING: Kind.REDUCING}
-
-
-class TellingMeter(PrometheusMeter):
-    """Measures, and tells people of fills."""
-
-    def __init__(self, metrics: Metrics, symbol: str, notifier: Notifier) -> None:
-        super().__init__(metrics, symbol)
-        self._notifier = notifier
-
-    def filled(self, fill: Fill) -> None:
-        """See `live.operations.meter.Meter.filled`."""
-        super().filled(fill)
-        if fill.kind is FillKind.FUNDING:
-            return
-        kind = Kind.FILLED if fill.kind is FillKind.TRADE else Kind.LIQUIDATION
-        text = f"{fill.kind.value}: {fill.side.value} {fill.quantity:f} at {fill.price:f}"
-        self._notifier.send(kind, text, self._symbol)
-
-
-def teller(notifier: Notifier) -> Callable[[str, str], None]:
-    """What a desk calls: a state or another word, and a sentence."""
-
-    def tell(word: str, text: str) -> None:
-        known = word in TradingState.__members__.values()
-        kind = _STATES.get(TradingState(word), Kind.WARNING) if known else Kind.WARNING
-        notifier.send(kind, text)
-
-    return tell
 
 
 @contextlib.asynccontextmanager
@@ -142,11 +111,26 @@ async def timed(clock: SystemClock, venue: Venue, daemon: Daemon) -> AsyncIterat
 
 
 @contextlib.asynccontextmanager
+async def reported(daemon: Daemon, notifier: Notifier) -> AsyncIterator[None]:
+    """People hear of a degradation that lasts, and of every day that ends."""
+    async with _running(Reporter(daemon, notifier).run()):
+        yield
+
+
+@contextlib.asynccontextmanager
 async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """A task beside a block; it ends with the block."""
     task = asyncio.create_task(work)
+    task.add_done_callback(_report)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """A service that failed is heard of at once; the daemon goes on without it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        told = {"message": "a service of the daemon failed", "exception": error, "task": task}
+        task.get_loop().call_exception_handler(told)

@@ -11,7 +11,7 @@ import numpy as np
 import jaxtrade
 from jaxtrade.core.account import ACCOUNT_STATE_LABELS
 from jaxtrade.market.features import OHLCV_COLUMNS
-from jaxtrade.market.market import MarketSpec
+from jaxtrade.market.spec import MarketSpec
 from jaxtrade.timeframe import TimeFrame
 from live.clock import Clock
 from live.journal import Journal
@@ -52,6 +52,7 @@ def status_of(daemon: Daemon, symbol: str | None = None) -> dict[str, Any]:
         "venue": daemon.venue.name,
         "equity_history": list(daemon.course.equity),
         "feeds": feeds_of(daemon.symbols, daemon.venue, now_ms),
+        "held_up": dict(usage_of(daemon.venue).held_up),
         "breakers": breakers_of(daemon.desk.breakers, risk),
         "disabled": list(risk.disabled),
         "symbol": chosen,

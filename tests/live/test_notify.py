@@ -10,15 +10,9 @@ import pytest
 from aiohttp import web
 
 from live.config.tables import NotifyConfig
-from live.operations.notify import (
-    Kind,
-    Limits,
-    Notifier,
-    Telegram,
-    UndeliveredError,
-    Webhook,
-    notifier_of,
-)
+from live.operations.channels import Telegram, UndeliveredError, Webhook
+from live.operations.messages import Kind, Message
+from live.operations.notify import Limits, Notifier, notifier_of
 from live.secrets import Secret
 
 FAST = Limits(deadline_seconds=0.05, backoff_seconds=0.01, repeat_seconds=600)
@@ -74,7 +68,7 @@ def test_what_was_held_back_is_told_even_if_nothing_follows():
 
     async def main():
         task = asyncio.create_task(notifier.run())
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(15):
             await channel.two.wait()
         task.cancel()
 
@@ -182,8 +176,6 @@ def test_webhook_and_ping_over_the_wire(caplog):
 
 
 def notifier_message():
-    from live.operations.notify import Message
-
     return Message(Kind.START, "hello")
 
 

@@ -294,7 +294,7 @@ def test_a_refused_command_says_why_and_a_slow_one_goes_on(monkeypatch):
 
         source.behave = slow
         assert (await ask("POST", "/flatten", CONTROL, json={"reason": "x"}))[0] == 504
-        await asyncio.wait_for(done.wait(), 2)
+        await asyncio.wait_for(done.wait(), 15)
 
     serving(check)
 
@@ -443,7 +443,7 @@ def test_metrics_have_the_promised_names():
         "state equity drawdown_ratio daily_loss_ratio unknown_orders unknown_age_seconds "
         "orders_total snapshot_seconds_count policy_seconds_sum submit_seconds_bucket "
         "journal_commit_seconds_bucket clock_offset_seconds clock_uncertainty_seconds "
-        "notify_dropped_total fallback_decisions_total"
+        "notify_dropped_total loop_errors_total fallback_decisions_total"
     )
     for name in names.split():
         assert f"jaxtrade_live_{name}" in text, name
@@ -542,10 +542,12 @@ def test_the_page_stays_usable_with_many_symbols(tmp_path):
         assert "oldest: ETH/USDT:USDT" in dom
         assert "switched off: collar" in dom
         assert "2 changes that no order explains" in dom
+        assert "circuit open for another 2.0 s" in dom
         picture = await photograph(f"{url}/#{CONTROL}", tmp_path)
         assert colours(picture) > 50
 
-    more = {"disabled": ["collar"], "unacknowledged": 2}
+    held_up = {"market/tickers": "circuit open for another 2.0 s"}
+    more = {"disabled": ["collar"], "unacknowledged": 2, "held_up": held_up}
     source = Source(symbols=sample_symbols(200), **more)
     source.values["feeds"][0]["symbol"] = "ETH/USDT:USDT"
     serving(check, source)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxtrade.market.market import MarketSpec
+from jaxtrade.market.spec import MarketSpec
 from jaxtrade.timeframe import TimeFrame
 from live.clock import VirtualClock
 from live.exchange.server import ExchangeServer
@@ -54,8 +54,10 @@ NAMES = (
     "clock_offset_seconds",
     "clock_uncertainty_seconds",
     "rate_tokens",
+    "open_circuits",
     "http_errors_total",
     "notify_dropped_total",
+    "loop_errors_total",
     "fallback_decisions_total",
 )
 
