@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from live.clock import VirtualClock
@@ -106,7 +106,7 @@ class Life:
     Attributes:
       environment: key of `ENVIRONMENTS`. crash_at: as JAXTRADE_CRASH_AT, None = not asked.
       script: side wanted at each bar from ``first_bar_ms`` on; None = always another one than is
-        held. steps: bars until it ends.
+        held. steps: bars until it ends. settings: over those of `configuration`.
       start_ms, began: of the clock.
     """
 
@@ -123,6 +123,7 @@ class Life:
     first_bar_ms: int
     steps: int
     name: str = "life"
+    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def file(self, kind: str) -> Path:
         """Where this life leaves its report or log."""
@@ -177,7 +178,7 @@ async def live(life: Life) -> int:
             file.write(json.dumps(facts, default=str) + "\n")
 
     clock = life.clock()
-    config = configuration(life.environment, life.steps)
+    config = configuration(life.environment, life.steps, life.settings)
     venue = BybitVenue(
         life.api_key,
         life.api_secret,
@@ -231,12 +232,13 @@ async def live(life: Life) -> int:
         held_bars=loop.trader.state.held_bars,
         position=journal.position(symbol),
         trades=[one.trade_id for one in journal.fills(symbol)],
-        sent=[
-            row.client_id
+        # Of every order that left: the bar it was decided on.
+        sent={
+            row.client_id: bar
             for bar in range(life.first_bar_ms - MINUTE, clock.now_ms(), MINUTE)
             for row in journal.intents(symbol, bar)
             if row.sent_ms is not None and row.kind is not IntentKind.AMEND
-        ],
+        },
         unresolved=[row.client_id for row in journal.unresolved(symbol)],
         latches=[row.reason for row in journal.latches()],
     )
@@ -246,7 +248,9 @@ async def live(life: Life) -> int:
     return code
 
 
-def configuration(environment: str, steps: int) -> Any:
+def configuration(
+    environment: str, steps: int, settings: Mapping[str, str] = MappingProxyType({})
+) -> Any:
     """A demo configuration of one-minute bars."""
     from live import config
 
@@ -260,7 +264,7 @@ def configuration(environment: str, steps: int) -> Any:
         "env.leverage": "3",
         "policy.baseline": "always_flat",
     }
-    return config.load(None, {**common, **ENVIRONMENTS[environment]}, {})
+    return config.load(None, {**common, **ENVIRONMENTS[environment], **settings}, {})
 
 
 def _be(life: Life) -> int:
@@ -291,7 +295,8 @@ def _warm() -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     from live.exchange.opening import default_instrument
     from live.journal import Journal
-    from live.trading.assembly import Listed, daemon_of
+    from live.trading.assembly import daemon_of
+    from live.trading.listing import Listed
     from live.types import Configured
     from live.venues import bybit, bybit_client  # noqa: F401
 

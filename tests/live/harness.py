@@ -13,6 +13,7 @@ import pandas as pd
 
 from jaxtrade.market import synthetic
 from live import config as configs
+from live.bench.witness import StandingClock
 from live.clock import newest_closed_bar, next_boundary
 from live.exchange.opening import default_instrument, instruments
 from live.exchange.server import ExchangeServer
@@ -47,23 +48,8 @@ SETTINGS = {
 HALF_SPREAD = Decimal("0.0001")
 
 
-class ServerClock:
-    """The exchange's time; to wait is to let it pass."""
-
-    uncertainty_ms = 1.0
-
-    def __init__(self, server: ExchangeServer) -> None:
-        self._server = server
-        self.disturbances = 0
-
-    def disturb(self) -> None:
-        self.disturbances += 1
-
-    def now_ms(self) -> int:
-        return self._server.clock.now_ms()
-
-    def monotonic(self) -> float:
-        return self._server.clock.monotonic()
+class ServerClock(StandingClock):
+    """The exchange's time; to wait is to let it pass, at once."""
 
     async def sleep_until(self, time_ms: int) -> None:
         if time_ms > self.now_ms():
@@ -74,10 +60,18 @@ class ServerClock:
 
 
 class AdapterClock(ServerClock):
-    """For the adapter, whose limits of requests per second are of real time."""
+    """For the adapter, whose limits of requests per second are of real time.
+
+    Attributes:
+      ahead: seconds more that a test let pass.
+    """
+
+    def __init__(self, server: ExchangeServer) -> None:
+        super().__init__(server)
+        self.ahead = 0.0
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.monotonic() + self.ahead
 
     async def sleep_until(self, time_ms: int) -> None:
         await asyncio.sleep((time_ms - self.now_ms()) / 1000)
@@ -113,12 +107,12 @@ def exchange(frame: Any, history: int, **options: Any) -> ExchangeServer:
     return ExchangeServer(frame, history=history, **options)
 
 
-def venue_of(server: ExchangeServer) -> BybitVenue:
-    """The adapter, talking to a running server."""
+def venue_of(server: ExchangeServer, clock: AdapterClock | None = None) -> BybitVenue:
+    """The adapter, talking to a running server; by a clock of real time unless another is given."""
     return BybitVenue(
         server.api_key,
         server.api_secret,
-        clock=AdapterClock(server),
+        clock=AdapterClock(server) if clock is None else clock,
         base_url=server.url,
         stream_url=server.stream_url + "/v5/private",
     )
@@ -186,10 +180,20 @@ class Rig:
         """One look at everything, as between bars."""
         return await self.loop.reconcile()
 
+    async def look(self, times: int = 3) -> None:
+        """Let the daemon look at the account, some seconds apart."""
+        for _ in range(times):
+            self.server.advance(3_000)
+            await self.reconcile()
+
+    def breathe(self, seconds: float = 5.0) -> None:
+        """Let real time pass for the adapter: after a fault its routes may be asked again."""
+        self.daemon.venue._clock.ahead += seconds
+
     async def settle(self) -> None:
         """Wait until every doubtful order is known."""
         searches = list(self.trader.unknowns.searches.values())
-        await asyncio.wait_for(asyncio.gather(*searches), 20)
+        await asyncio.wait_for(asyncio.gather(*searches), 60)
         await self.reconcile()
 
     @property

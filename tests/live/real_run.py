@@ -86,15 +86,16 @@ def free_port() -> int:
         return port
 
 
-def ask(port: int, path: str, token: Secret) -> str | None:
-    """The page's answer, None while nothing listens."""
+def ask(port: int, path: str, token: Secret | None = None) -> tuple[int, str]:
+    """HTTP status and text of a page; an `OSError` while nothing listens."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
-    request.add_header("Authorization", f"Bearer {token.reveal()}")
+    if token is not None:
+        request.add_header("Authorization", f"Bearer {token.reveal()}")
     try:
         with urllib.request.urlopen(request, timeout=10) as reply:
-            return reply.read().decode()
-    except (urllib.error.URLError, OSError):
-        return None
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
 
 
 @contextlib.contextmanager
@@ -168,8 +169,11 @@ def _look(port: int, folder: Path, told: Told) -> None:
     except FileNotFoundError:
         return
     for path in ("/metrics", "/status"):
-        text = ask(port, path, token)
-        if text is None:
+        try:
+            status, text = ask(port, path, token)
+        except OSError:
+            return
+        if status != 200:
             return
         told.pages.append(text)
         if path == "/metrics":

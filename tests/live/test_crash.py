@@ -241,6 +241,11 @@ def test_a_stop_that_fired_while_nobody_lived_is_booked_as_one():
                 assert len(told["trades"]) == len(server.engine.executions(SYMBOL))
 
 
+# Time runs on: now and then a price moves between quote and fill, and a bracket is set anew. Where
+# every position gets its stop after the fill (levels), each run passes these.
+RARE = {"brackets": {"bybit.amend.before", "bybit.amend.after"}}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("environment", crash_work.ENVIRONMENTS)
 def test_a_kill_at_any_point_of_a_session_is_recovered_from(environment: str):
@@ -249,7 +254,8 @@ def test_a_kill_at_any_point_of_a_session_is_recovered_from(environment: str):
     assert not report(proofs), report(proofs)
     # How often the streams wake the daemon differs from run to run, so the last of many looks may
     # not be there; but nothing is passed that was not died at.
-    assert {point for proof in proofs for point in proof.died} == set(passed)
+    died = {point for proof in proofs for point in proof.died}
+    assert died <= set(passed) <= died | RARE.get(environment, set())
     assert sum(bool(proof.died) for proof in proofs) > 0.9 * len(passed)
     print(
         f"{environment}: killed at {sum(bool(proof.died) for proof in proofs)} of {len(passed)}"

@@ -111,7 +111,8 @@ def visited(
             )
             prepare(server)
             rows = await doctor.visited(visit)
-            assert not [r for r in server.requests() if r.startswith(("order/c", "position/s"))]
+            changing = ("order/c", "order/d", "position/s")
+            assert not [r for r in server.requests() if r.startswith(changing)]
             return rows
 
     with pytest.MonkeyPatch.context() as patch:
@@ -254,8 +255,18 @@ def test_money_of_the_account(frame):
         server.faults.add("account/wallet-balance", "mutate_field", None, path=field, value="0")
 
     assert visited(frame, committed)["account", "balance"].verdict is WARN
-    timer = visited(frame, risk__deadman_seconds=60)["account", "dead man"]
-    assert timer.verdict is WARN
+
+
+def test_the_dead_mans_timer_of_the_account(frame):
+    def set_to(seconds):
+        return lambda server: setattr(server.engine.deadman, "seconds", seconds)
+
+    assert ("account", "dead man") not in visited(frame)
+    off = visited(frame, risk__deadman_seconds=60)["account", "dead man"]
+    assert (off.verdict, "enable it" in off.fix) == (WARN, True)
+    other = visited(frame, set_to(10), risk__deadman_seconds=60)["account", "dead man"]
+    assert (other.verdict, other.text) == (WARN, "10 s, configured is 60 s")
+    assert visited(frame, set_to(60), risk__deadman_seconds=60)["account", "dead man"].verdict is OK
 
 
 def test_what_the_journal_does_not_explain(frame, tmp_path):
@@ -699,6 +710,16 @@ def test_the_venue_is_not_asked_with_wrong_keys(quick, tmp_path, monkeypatch):
     assert rows["environment", "venue"].verdict is SKIP
 
 
+def test_to_look_a_set_up_over_sets_no_timer_at_the_venue(quick, tmp_path, monkeypatch):
+    def refuse(*_: Any, looking: bool = False) -> Any:
+        raise AssertionError("a venue that only looks" if looking else "one that sets")
+
+    monkeypatch.setattr("live.runner.venue_of", refuse)
+    overrides = {"runner.mode": "paper", "runner.state_dir": str(tmp_path)}
+    with pytest.raises(AssertionError, match="only looks"):
+        doctor.examine(None, {**overrides, "policy.baseline": "random"}, environ={})
+
+
 def open_journal(folder: Path) -> Journal:
     return Journal.open(
         private_folder(folder) / "one.db", account_id="7", strategy_id="s", now_ms=lambda: 1_000
@@ -731,7 +752,7 @@ def test_a_damaged_journal_is_named_with_its_remedy(quick, tmp_path):
     open_journal(folder).close()
     path = folder / "one.db"
     damaged = bytearray(path.read_bytes())
-    damaged[-600:-300] = bytes(300)
+    damaged[-4096:-4000] = bytes(96)  # the head of the last page
     path.write_bytes(damaged)
     rows = local(folder)
     assert rows["state", "journal"].verdict is FAIL

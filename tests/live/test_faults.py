@@ -13,6 +13,7 @@ import pytest
 from live.risk import TradingState
 from live.trading.desk import Desk
 from live.types import Flat
+from tests.live.bybit_server import ask_once, be_patient
 from tests.live.harness import BTC, FLAT, LONG, SHORT, Rig, trading
 
 
@@ -39,10 +40,10 @@ def test_a_doubtful_entry_is_asked_about_and_never_sent_again(fault: str) -> Non
     trading(test)
 
 
-@pytest.mark.slow
 def test_a_frozen_symbol_opens_nothing() -> None:
     async def test(rig: Rig) -> None:
         def blackout() -> None:
+            ask_once(rig.daemon.venue)
             rig.server.faults.add("order/create", "accept_then_drop")
             for route in ("order/realtime", "order/history", "execution/list"):
                 rig.server.faults.add(route, "status", count=None, code=503)
@@ -54,6 +55,8 @@ def test_a_frozen_symbol_opens_nothing() -> None:
         assert len(rig.server.requests("order/create")) == 1
         assert rig.trader.frozen
         rig.server.faults.clear()
+        be_patient(rig.daemon.venue)
+        rig.breathe()
         await rig.settle()
         rig.check()
 
@@ -81,12 +84,14 @@ def test_reads_that_fail_change_nothing() -> None:
         await rig.bar(LONG)
         held, posts = rig.held, len(rig.server.requests("order/create"))
         state = rig.trader.state
+        ask_once(rig.daemon.venue)
         rig.server.faults.add("position/list", "status", count=None, code=503)
         await rig.bar(SHORT)
         assert rig.desk.state is TradingState.DEGRADED
         assert rig.trader.state.target_quantity == state.target_quantity
         assert (rig.held, len(rig.server.requests("order/create"))) == (held, posts)
         rig.server.faults.clear()
+        be_patient(rig.daemon.venue)
         await rig.bar(SHORT)
         await rig.reconcile()
         assert rig.held < 0

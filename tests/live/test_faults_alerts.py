@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import socketserver
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -14,9 +16,10 @@ import aiohttp
 import pytest
 
 from live.config.tables import NotifyConfig
+from live.operations.messages import Kind
 from live.operations.metrics import Metrics
-from live.operations.notify import Kind, Limits, Notifier, notifier_of
-from live.operations.services import TellingMeter, teller
+from live.operations.notify import Limits, Notifier, notifier_of
+from live.operations.telling import TellingMeter, teller
 from live.risk import Latch, TradingState
 from live.trading.assembly import daemon_of
 from tests.live import harness
@@ -95,8 +98,14 @@ class Telling:
             self.notifier.send(kind, text, symbol)
 
     @contextlib.asynccontextmanager
-    async def to(self, url: str, limits: Limits) -> AsyncIterator[Notifier]:
-        """Deliver to a webhook until the block ends."""
+    async def to(
+        self, url: str, limits: Limits, begin: asyncio.Event | None = None
+    ) -> AsyncIterator[Notifier]:
+        """Deliver to a webhook until the block ends.
+
+        Args:
+          begin: nothing leaves before it is set.
+        """
 
         def count() -> None:
             self.dropped += 1
@@ -109,7 +118,14 @@ class Telling:
                 limits=limits,
                 dropped=count,
             )
-            running = asyncio.create_task(self.notifier.run())
+            notifier = self.notifier
+
+            async def deliver() -> None:
+                if begin is not None:
+                    await begin.wait()
+                await notifier.run()
+
+            running = asyncio.create_task(deliver())
             try:
                 yield self.notifier
             finally:
@@ -161,6 +177,14 @@ def test_nobody_waits_for_a_channel_that_hangs(telling: Telling) -> None:
     assert order == ["asked", "traded", "not flushed", "delivered"]
 
 
+async def counted(hook: Hook, requests: int) -> None:
+    """Wait for the threads of a hook: who asks it may have given up before they have counted."""
+    end = time.monotonic() + 15
+    while hook.requests < requests:
+        assert time.monotonic() < end, f"asked {hook.requests} of {requests} times"
+        await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("answer", [*ANSWERS, "silent", "nobody"])
 def test_what_a_channel_does_not_take_is_logged_and_counted(
     answer: str, telling: Telling, caplog: pytest.LogCaptureFixture
@@ -168,10 +192,18 @@ def test_what_a_channel_does_not_take_is_logged_and_counted(
     async def test(rig: Rig) -> None:
         with listening(ANSWERS.get(answer)) as hook:
             url = "http://127.0.0.1:9/hook" if answer == "nobody" else hook.url
-            async with telling.to(url, QUICK) as notifier:
+            # What answers is waited for, however busy this machine is.
+            # Silence is short, so there it has nothing else to do while it asks.
+            waits = 10.0 if answer in ANSWERS else 0.3
+            limits, begin = dataclasses.replace(QUICK, deadline_seconds=waits), asyncio.Event()
+            if answer != "silent":
+                begin.set()
+            async with telling.to(url, limits, begin) as notifier:
                 await trade_through(rig)
-                await asyncio.wait_for(notifier.flush(20), 20)
+                begin.set()
+                await asyncio.wait_for(notifier.flush(60), 60)
             if answer != "nobody":
+                await counted(hook, 2 * telling.dropped)
                 assert hook.requests == 2 * telling.dropped  # each was tried again, once
 
     with caplog.at_level(logging.INFO, "live"):

@@ -17,7 +17,7 @@ from jaxtrade.market.features import DEFAULT_COLUMNS
 from live.journal import AlreadyDecidedError
 from live.observation import Observer
 from live.risk import TradingState
-from tests.live.bybit_server import HASTY, be_patient
+from tests.live.bybit_server import ask_once, be_patient
 from tests.live.harness import BTC, FLAT, LONG, SHORT, SYMBOL, Rig, trading
 
 ONE: dict[str, Any] = {}
@@ -419,7 +419,7 @@ def test_flatten_closes_by_what_the_venue_holds_and_halts() -> None:
 def test_a_flatten_that_could_not_be_confirmed_is_tried_again() -> None:
     async def test(rig: Rig) -> None:
         await rig.bar(LONG)
-        be_patient(rig.daemon.venue, HASTY)
+        ask_once(rig.daemon.venue)
         for route in ("position/list", "market/kline"):
             rig.server.faults.add(route, "mutate_field", None, path="result.list", value=[])
         for _ in range(3):
@@ -428,6 +428,7 @@ def test_a_flatten_that_could_not_be_confirmed_is_tried_again() -> None:
         assert rig.held > 0  # what is held is not known, so nothing is sold
         rig.check()
         rig.server.faults.clear()
+        be_patient(rig.daemon.venue)
         await rig.bar(LONG)
         assert rig.held == 0
         rig.check()
@@ -487,13 +488,14 @@ def test_hold_in_the_dark_trusts_only_what_was_seen() -> None:
 
     async def test(rig: Rig) -> None:
         await rig.bar(LONG)
-        be_patient(rig.daemon.venue, HASTY)
+        ask_once(rig.daemon.venue)
         for route in ("position/list", "market/kline"):
             rig.server.faults.add(route, "mutate_field", None, path="result.list", value=[])
         for _ in range(4):
             await rig.bar(SHORT)
             assert rig.desk.state is TradingState.DEGRADED
         rig.server.faults.clear()
+        be_patient(rig.daemon.venue)
         await rig.bar(SHORT)
         await rig.reconcile()
         assert rig.held < 0

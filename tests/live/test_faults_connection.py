@@ -33,7 +33,7 @@ from live.secrets import Secret
 from live.trading.assembly import daemon_of, set_up
 from live.trading.daemon import Daemon
 from live.types import Bracket, Role
-from tests.live.bybit_server import HASTY, PATIENT, STREAM, be_patient
+from tests.live.bybit_server import STREAM, ask_once, be_patient, hurry
 from tests.live.harness import (
     BTC,
     FLAT,
@@ -49,10 +49,6 @@ from tests.live.harness import (
     venue_of,
 )
 
-# A read is tried once or twice, so that a partition takes no real time.
-CURT = dataclasses.replace(HASTY, read_deadline=0.05)
-# An order gets no answer for long, a read does.
-EAGER = dataclasses.replace(HASTY, read=PATIENT.read, read_deadline=PATIENT.read_deadline)
 BRACKETS = {
     "env.name": "BybitFuturesSLTPTradingEnv",
     "env.stoploss_levels": "[-0.04]",
@@ -97,15 +93,17 @@ def once(rig: Rig, route: str, action: str, seconds: float, kind: OrderKind | No
     """
     faults, engine = rig.server.faults, rig.server.engine
     faults.monotonic = rig.server.clock.monotonic
-    be_patient(rig.daemon.venue, EAGER)
+    arguments = {}
+    if action == "accept_then_delay":
+        hurry(rig.daemon.venue, route)
+        arguments = {"seconds": 0.4}
     if action:
-        arguments = {"seconds": 0.4} if action == "accept_then_delay" else {}
         faults.add(route, action, **arguments)
 
     def cut() -> None:
         if seconds:
             faults.add("*", "partition", seconds=seconds)
-            be_patient(rig.daemon.venue, CURT)
+            ask_once(rig.daemon.venue)
 
     def hear(events: Sequence[Event]) -> None:
         if any(e.topic == "order" and e.body.kind is kind for e in events):
@@ -123,7 +121,8 @@ async def over(rig: Rig) -> None:
     for rule in list(rig.server.faults.rules):
         if rule.until is not None:
             rig.server.advance(max(round(1000 * (rule.until - rig.clock.monotonic())), 0) + 1)
-    be_patient(rig.daemon.venue, PATIENT)
+    be_patient(rig.daemon.venue)
+    rig.breathe()
     await rig.settle()
 
 
@@ -308,7 +307,7 @@ def test_reads_that_fail_for_a_minute_change_nothing_and_end_by_themselves() -> 
         await rig.bar(LONG)
         state, held, sent = rig.trader.state, rig.held, posts(rig)
         journalled = [(row.client_id, row.state) for row in intents(rig)]
-        be_patient(rig.daemon.venue, CURT)
+        ask_once(rig.daemon.venue)
         for route in READS:
             rig.server.faults.add(route, "status", count=None, code=503)
         for _ in range(6):  # a look every ten seconds
@@ -321,7 +320,8 @@ def test_reads_that_fail_for_a_minute_change_nothing_and_end_by_themselves() -> 
         assert [(row.client_id, row.state) for row in intents(rig)] == journalled
         assert rig.trader.state.target_quantity == state.target_quantity
         rig.server.faults.clear()
-        be_patient(rig.daemon.venue, PATIENT)
+        be_patient(rig.daemon.venue)
+        rig.breathe()
         for _ in range(2):
             await rig.reconcile()
         assert rig.desk.state is TradingState.ACTIVE
@@ -335,7 +335,7 @@ def test_reads_that_fail_for_a_minute_change_nothing_and_end_by_themselves() -> 
 def test_an_exit_needs_the_position_and_nothing_else() -> None:
     async def test(rig: Rig) -> None:
         await rig.bar(LONG)
-        be_patient(rig.daemon.venue, CURT)
+        ask_once(rig.daemon.venue)
         rules = [rig.server.faults.add(r, "status", count=None, code=503) for r in READS]
         answer = await rig.daemon.command("flatten", "people want out")
         assert answer["flat"] is False
@@ -346,7 +346,8 @@ def test_an_exit_needs_the_position_and_nothing_else() -> None:
         assert rig.held == 0
         assert answer["flat"] is True
         rig.server.faults.clear()
-        be_patient(rig.daemon.venue, PATIENT)
+        be_patient(rig.daemon.venue)
+        rig.breathe()
         await rig.settle()
         assert booked(rig) == executions(rig)
         rig.check()
@@ -507,7 +508,7 @@ class Alive(Rig):
         )
 
 
-async def until(check: Callable[[], bool], seconds: float = 15.0) -> None:
+async def until(check: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait in real time for something to become true."""
     end = time.monotonic() + seconds
     while not check():
@@ -625,10 +626,13 @@ def test_without_a_stream_nothing_is_opened_until_subscribed_and_reconciled() ->
 
 def test_a_stream_that_falls_silent_is_left_and_nothing_is_lost() -> None:
     async def test() -> None:
-        nervous = dataclasses.replace(STREAM, silence=0.6)
-        async with alive(nervous, BRACKETS) as rig:
+        async with alive(STREAM, BRACKETS) as rig:
             await rig.decided(BRACKET_LONG)
             await rig.calm()
+            stream = rig.daemon.venue._stream
+            assert stream is not None
+            stream.times, begun = dataclasses.replace(STREAM, silence=0.6), stream._heard_at
+            await until(lambda: stream._heard_at != begun)  # from now on it is as impatient
             lost: list[str] = []
             degrade = rig.desk.degrade
 
@@ -642,6 +646,7 @@ def test_a_stream_that_falls_silent_is_left_and_nothing_is_lost() -> None:
             # Found by the ordinary look, however long the silence takes to be noticed.
             await until(lambda: rig.journal.position(rig.trader.symbol) == 0)
             await until(lambda: "stream" in lost)
+            stream.times = STREAM
             await rig.calm()
             await rig.decided(BRACKET_SHORT)
             await rig.calm()
@@ -656,7 +661,7 @@ def test_a_flatten_that_finds_nobody_is_carried_out_once_somebody_answers() -> N
         async with alive() as rig:
             await rig.decided(LONG)
             await rig.calm()
-            be_patient(rig.daemon.venue, CURT)
+            ask_once(rig.daemon.venue)
             for route in READS:
                 rig.server.faults.add(route, "status", count=None, code=503)
             asked = asyncio.ensure_future(rig.daemon.command("flatten", "people want out"))
@@ -665,8 +670,9 @@ def test_a_flatten_that_finds_nobody_is_carried_out_once_somebody_answers() -> N
                 await asyncio.sleep(0.02)
             assert (await asked)["flat"] is False
             assert rig.held > 0
-            be_patient(rig.daemon.venue, PATIENT)
+            be_patient(rig.daemon.venue)
             rig.server.faults.clear()
+            rig.breathe()
             await until(lambda: rig.held == 0)
             await until(lambda: booked(rig) == executions(rig))
             rig.check()

@@ -19,8 +19,8 @@ from live.venues.bybit import BybitVenue
 from live.venues.bybit_wire import ADDRESS, ENDPOINTS, Timeouts
 from live.venues.codes import RefusedReadError
 from live.venues.rate import Lane, Limit, Limiter, RateConfig
-from tests.live.bybit_server import HASTY, PATIENT, be_patient, connected, intent
-from tests.live.harness import BTC, FLAT, LONG, SHORT, SYMBOL, AdapterClock, Rig, trading
+from tests.live.bybit_server import PATIENT, be_patient, connected, intent
+from tests.live.harness import BTC, FLAT, LONG, SHORT, SYMBOL, Rig, trading
 
 # Waits for no limit: what would have to wait is refused here.
 IMPATIENT = Timeouts(connect=1.0, read=3.0, submit=3.0, read_deadline=3.0, submit_deadline=4.02)
@@ -100,15 +100,13 @@ def test_a_read_that_came_too_fast_is_asked_again(route: str) -> None:
 
 def test_an_order_that_came_too_fast_is_asked_about_and_not_sent_again() -> None:
     async def test(rig: Rig) -> None:
-        limiter = rig.daemon.venue._client.limiter
-        limiter._clock = clock = Shifted(rig)
         rig.server.faults.add("order/create", "rate_limit", reset_ms=100)
         acted = await rig.bar(LONG)
         assert isinstance(acted.sent[0].outcome, Ambiguous)
         await rig.settle()
         assert (rig.held, rig.trader.frozen) == (0, False)
         assert len(rig.server.requests("order/create")) == 1
-        clock.ahead += 60.0
+        rig.breathe(60)
         await rig.bar(LONG)
         assert rig.held > 0
         rig.check()
@@ -120,7 +118,7 @@ def test_what_is_to_wait_is_not_asked_before() -> None:
     """A stated pause longer than the caller's patience ends its read at once, and only its."""
 
     async def scenario() -> None:
-        async with connected(HASTY) as (venue, server):
+        async with connected(PATIENT) as (venue, server):
             for route, read in (
                 ("market/tickers", lambda: venue.quote(SYMBOL)),
                 ("account/wallet-balance", lambda: venue.balance()),
@@ -197,17 +195,6 @@ def test_a_cancel_and_a_stop_pass_where_an_entry_has_to_wait() -> None:
 # Bans ---------------------------------------------------------------------------------------------
 
 
-class Shifted(AdapterClock):
-    """Real time, and as much more as a test asks for."""
-
-    def __init__(self, rig: Rig) -> None:
-        super().__init__(rig.server)
-        self.ahead = 0.0
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.ahead
-
-
 BANS: dict[str, tuple[str, dict[str, Any]]] = {
     "http_403": ("ban", {}),
     "code_10403": ("reject", {"code": 10403}),
@@ -219,9 +206,7 @@ def test_a_ban_ends_entries_leaves_exits_and_passes(ban: str) -> None:
     fault, given = BANS[ban]
 
     async def test(rig: Rig) -> None:
-        be_patient(rig.daemon.venue, HASTY)
         limiter = rig.daemon.venue._client.limiter
-        limiter._clock = clock = Shifted(rig)
         await rig.bar(LONG)
         rig.server.faults.add("market/tickers", fault, **given)
         await rig.bar(SHORT)  # the quote is refused: no decision
@@ -238,7 +223,7 @@ def test_a_ban_ends_entries_leaves_exits_and_passes(ban: str) -> None:
         assert rig.held == 0
         assert orders(rig) == posts + 1
         rig.desk.resume("a test", "go on")
-        clock.ahead += 601.0
+        rig.breathe(601)
         assert limiter.banned is None
         await rig.bar(SHORT)
         await rig.reconcile()
@@ -252,13 +237,12 @@ def test_a_ban_ends_entries_leaves_exits_and_passes(ban: str) -> None:
 def test_a_ban_lasts_as_long_as_the_exchange_says() -> None:
     async def test(rig: Rig) -> None:
         limiter = rig.daemon.venue._client.limiter
-        limiter._clock = clock = Shifted(rig)
         until = {"X-Bapi-Limit-Reset-Timestamp": str(rig.clock.now_ms() + 60_000 + 90_000)}
         rig.server.faults.add("market/tickers", "status", code=403, headers=until)
         await rig.bar(LONG)
-        clock.ahead += 80.0
+        rig.breathe(80)
         assert limiter.banned is not None
-        clock.ahead += 15.0
+        rig.breathe(15)
         assert limiter.banned is None
         await rig.bar(LONG)
         assert rig.held > 0
@@ -283,13 +267,10 @@ def test_a_banned_address_halts_like_a_key_that_is_refused() -> None:
 
 def test_a_ban_in_the_reply_to_an_order_is_asked_about() -> None:
     async def test(rig: Rig) -> None:
-        be_patient(rig.daemon.venue, HASTY)
-        limiter = rig.daemon.venue._client.limiter
-        limiter._clock = clock = Shifted(rig)
         rig.server.faults.add("order/create", "ban")
         acted = await rig.bar(LONG)
         assert acted.sent[0].unknown
-        clock.ahead += 601.0
+        rig.breathe(601)
         await rig.settle()
         assert rig.held == 0
         assert orders(rig) == 1

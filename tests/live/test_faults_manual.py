@@ -19,13 +19,6 @@ D = Decimal
 SMALL = D("0.05")
 
 
-async def look(rig: Rig, times: int = 3) -> None:
-    """Let the daemon look at the account, some seconds apart."""
-    for _ in range(times):
-        rig.server.advance(3_000)
-        await rig.reconcile()
-
-
 def own(rig: Rig, since: int = 0) -> list[Any]:
     """Executions of our orders, from the n-th execution on."""
     return [e for e in rig.server.engine.executions(BTC)[since:] if e.client_id]
@@ -64,16 +57,16 @@ def test_a_trade_by_hand_waits_for_a_person(what: str) -> None:
     async def test(rig: Rig) -> None:
         await rig.bar(LONG)
         traded, count = by_hand(rig, BY_HAND[what]), len(rig.server.engine.executions(BTC))
-        await look(rig, 1)
+        await rig.look(1)
         assert rig.desk.state is TradingState.DEGRADED  # seen once: nothing is risked
-        await look(rig, 2)
+        await rig.look(2)
         assert rig.desk.state is TradingState.REDUCING
         assert "foreign" in rig.desk.standing.reasons
         (row,) = rig.journal.adjustments()
         assert (row.kind, row.quantity, row.acknowledged_by) == ("manual", traded, None)
         for action in (LONG, SHORT, FLAT):
             await rig.bar(action)
-        await look(rig)
+        await rig.look()
         assert rig.held == 0
         assert all(e.closed == e.quantity for e in own(rig, count))
         assert len(rig.journal.adjustments()) == 1  # the same difference is not written down again
@@ -89,7 +82,7 @@ def test_a_trade_by_hand_is_adopted_where_that_is_asked_for(what: str) -> None:
         await rig.bar(LONG)
         traded = by_hand(rig, BY_HAND[what])
         held = rig.held
-        await look(rig)
+        await rig.look()
         (row,) = rig.journal.adjustments()
         assert (row.kind, row.quantity, row.acknowledged_by) == ("manual", traded, "adopt")
         assert rig.held == held
@@ -97,7 +90,7 @@ def test_a_trade_by_hand_is_adopted_where_that_is_asked_for(what: str) -> None:
         rig.check()
         # The policy goes on from there.
         await rig.bar(SHORT)
-        await look(rig)
+        await rig.look()
         assert rig.held < 0
         rig.check()
 
@@ -109,13 +102,13 @@ def test_a_trade_by_hand_is_closed_where_that_is_asked_for(what: str) -> None:
     async def test(rig: Rig) -> None:
         await rig.bar(LONG)
         traded, count = by_hand(rig, BY_HAND[what]), len(rig.server.engine.executions(BTC))
-        await look(rig)
+        await rig.look()
         (row,) = rig.journal.adjustments()
         assert (row.kind, row.quantity, row.acknowledged_by) == ("manual", traded, "flatten")
         assert rig.held == 0
         assert all(e.closed == e.quantity for e in own(rig, count))
         rig.check()
-        await look(rig, 1)
+        await rig.look(1)
         assert rig.desk.state is TradingState.ACTIVE
         await rig.bar(LONG)
         rig.check()
@@ -128,15 +121,15 @@ def test_trades_by_hand_one_after_the_other_are_each_counted_once() -> None:
     async def test(rig: Rig) -> None:
         await rig.bar(LONG)
         amounts = [by_hand(rig, D("-0.25")), D(0), D(0)]
-        await look(rig)
+        await rig.look()
         amounts[1] = by_hand(rig, D("-0.25"))
-        await look(rig)
+        await rig.look()
         assert [row.quantity for row in rig.journal.adjustments()] == amounts[:2]
         assert {row.kind for row in rig.journal.adjustments()} == {"manual"}
         rig.journal.acknowledge("a person")
         rig.check()
         amounts[2] = by_hand(rig, D("0.5"))
-        await look(rig)
+        await rig.look()
         assert [row.quantity for row in rig.journal.adjustments()] == amounts
         assert {row.kind for row in rig.journal.adjustments()} == {"manual"}
         trades = [trade for row in rig.journal.adjustments() for trade in row.evidence["trades"]]
@@ -152,7 +145,7 @@ def test_one_trade_by_hand_after_the_other_is_adopted() -> None:
         await rig.bar(LONG)
         for part in ("-0.25", "-0.25", "0.5"):
             by_hand(rig, D(part))
-            await look(rig)
+            await rig.look()
             rig.check()
         assert rig.desk.state is TradingState.ACTIVE
         assert [row.acknowledged_by for row in rig.journal.adjustments()] == ["adopt"] * 3
@@ -170,7 +163,7 @@ def test_a_trade_by_hand_while_an_entry_is_under_way(signed: Decimal) -> None:
         rig.server.engine.hold_fills(100)
         at_first_wait(rig, trade)
         await rig.bar(LONG)
-        await look(rig)
+        await rig.look()
         booked = sum((e.signed for e in own(rig)), start=D(0))
         assert rig.journal.position(SYMBOL) == booked
         (row,) = rig.journal.adjustments()
@@ -190,7 +183,7 @@ def test_a_trade_by_hand_while_an_exit_is_under_way(what: str) -> None:
         rig.server.engine.hold_fills(100)
         at_first_wait(rig, lambda: by_hand(rig, BY_HAND[what]) and None)
         await rig.bar(FLAT)
-        await look(rig)
+        await rig.look()
         assert all(e.closed == e.quantity for e in own(rig, count))
         assert (rig.held < 0) == (what == "flip")
         rig.journal.acknowledge("a person")
@@ -222,7 +215,7 @@ def test_a_stop_that_fires_before_an_exit_leaves_nothing_to_close() -> None:
         await rig.bar(LONG)
         await rig.bar(FLAT, lambda: fall(rig))
         assert rig.held == 0
-        await look(rig)
+        await rig.look()
         assert rig.desk.state is TradingState.HALTED
         assert rig.desk.standing.reasons == ("disaster_stop",)
         assert not rig.journal.adjustments()
@@ -236,7 +229,7 @@ def test_a_stop_that_fires_before_a_flip_opens_no_other_side() -> None:
         await rig.bar(LONG)
         count = len(rig.server.engine.executions(BTC))
         await rig.bar(SHORT, lambda: fall(rig))
-        await look(rig)
+        await rig.look()
         assert rig.held == 0
         assert not own(rig, count)
         assert rig.desk.state is TradingState.HALTED
@@ -249,7 +242,7 @@ def test_a_stop_that_fires_before_a_flip_opens_no_other_side() -> None:
 def test_a_stop_that_is_refused_with_the_entry(refused: int, kept: bool) -> None:
     async def test(rig: Rig) -> None:
         await rig.bar(LONG, lambda: rig.server.engine.reject_stops(refused))
-        await look(rig, 2)
+        await rig.look(2)
         assert (rig.held > 0) == kept
         halted = rig.desk.state is TradingState.HALTED
         assert halted != kept

@@ -11,7 +11,7 @@ import contextlib
 import copy
 import dataclasses
 import itertools
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -42,15 +42,12 @@ from live.types import (
     UnreadableError,
 )
 from live.venues.bybit import BybitVenue
-from live.venues.bybit_wire import ADDRESS, ENDPOINTS, Timeouts
-from live.venues.rate import Lane, Limit, Limiter, RateConfig
-from tests.live.bybit_server import around, be_patient, connected, intent
+from live.venues.bybit_wire import ENDPOINTS
+from tests.live.bybit_server import around, ask_once, be_patient, connected, intent, unlimited
 from tests.live.harness import BTC, FLAT, LONG, SHORT, SYMBOL, Rig, trading
 
 HTML = "<html><body>502 Bad Gateway</body></html>"
 NEW = "BrandNew"
-# Quick to give up: what cannot be read is not read the tenth time either.
-BRIEF = Timeouts(connect=0.2, read=0.25, submit=0.3, read_deadline=0.4, submit_deadline=0.8)
 # Nothing costs anything and nothing is lost, so that many turns leave the account as it is.
 FREE = {
     "instruments": (dataclasses.replace(default_instrument(), taker_fee=Decimal(0)),),
@@ -210,7 +207,7 @@ def test_every_field_of_a_read_is_right_or_unreadable(name: str) -> None:
             if name == "query_fills":
                 recorded["get_order_history"]["result"]["list"] = []
                 recorded["get_executions"] = await executions(venue, server)
-            be_patient(venue, dataclasses.replace(BRIEF, read_deadline=0.01))
+            ask_once(venue)
             standing_still(venue, recorded)
             whole = await call(venue)
             assert not isinstance(whole, NO_ANSWER)
@@ -253,7 +250,6 @@ def test_every_field_of_an_acknowledgement_says_accepted_or_nothing(name: str) -
 
     async def scenario() -> None:
         async with connected(rate_limits=False) as (venue, server):
-            be_patient(venue, BRIEF)
             unlimited(venue)
             reply = {
                 "retCode": 0,
@@ -281,19 +277,6 @@ def test_every_field_of_an_acknowledgement_says_accepted_or_nothing(name: str) -
     asyncio.run(scenario())
 
 
-class Unlimited(Limiter):
-    """No limit of requests: these tests ask for more in a second than anybody may."""
-
-    async def acquire(self, names: Iterable[str], *, lane: Lane, within: float) -> None:
-        """At once."""
-
-
-def unlimited(venue: BybitVenue) -> None:
-    """Let the adapter ask as fast as it can."""
-    limits = {name: Limit(1.0) for name in (*ENDPOINTS, ADDRESS)}
-    venue._client.limiter = Unlimited(limits, RateConfig(), venue._clock)
-
-
 # The daemon ---------------------------------------------------------------------------------------
 
 
@@ -307,11 +290,14 @@ async def spoilt_turn(rig: Rig, route: str, fault: str, given: dict[str, Any], a
     """A bar under one fault and one without: what was held, flat or the target; then the target."""
     side = action - FLAT
     before = rig.held
+    ask_once(rig.daemon.venue)
     rig.server.faults.add(route, fault, None, **given)
     await rig.bar(action)
     assert rig.held in (before, 0) or abs(rig.held - side * target(rig)) < target(rig) / 50
     assert sum(order.index == 0 for order in rig.server.engine.orders(BTC, live=True)) <= 2
     rig.server.faults.clear()
+    be_patient(rig.daemon.venue)
+    rig.breathe()
     await rig.settle()
     await rig.bar(action)
     await rig.reconcile()
@@ -339,19 +325,13 @@ BODIES = {
 }
 
 
-def prepared(rig: Rig) -> None:
-    """Quick to give up, and without limits."""
-    be_patient(rig.daemon.venue, BRIEF)
-    unlimited(rig.daemon.venue)
-
-
 @pytest.mark.parametrize("route", IN_A_BAR)
 def test_a_reply_that_is_none_changes_nothing_that_matters(route: str) -> None:
     body = itertools.cycle(BODIES.values())
     fault, given = next(itertools.islice(body, IN_A_BAR.index(route) % len(BODIES), None))
 
     async def test(rig: Rig) -> None:
-        prepared(rig)
+        unlimited(rig.daemon.venue)
         await rig.bar(LONG)
         await spoilt_turn(rig, route, fault, given, SHORT)
 
@@ -365,7 +345,7 @@ def test_no_reply_that_is_none_changes_anything_that_matters(route: str, body: s
     fault, given = BODIES[body]
 
     async def test(rig: Rig) -> None:
-        prepared(rig)
+        unlimited(rig.daemon.venue)
         await rig.bar(LONG)
         for action in (SHORT, FLAT, LONG):
             await spoilt_turn(rig, route, fault, given, action)
@@ -386,7 +366,7 @@ def test_the_fields_that_matter_most_decide_nothing_when_they_are_gone() -> None
     ]
 
     async def test(rig: Rig) -> None:
-        prepared(rig)
+        unlimited(rig.daemon.venue)
         await rig.bar(LONG)
         for (route, fault, given), action in zip(cases, itertools.cycle((SHORT, LONG))):
             if fault == "mutate_field":
@@ -430,7 +410,7 @@ def test_no_field_of_a_reply_can_lead_to_a_wrong_position(route: str) -> None:
 
     def chunk(these: list[tuple[str, str, dict[str, Any]]]) -> None:
         async def test(rig: Rig) -> None:
-            prepared(rig)
+            unlimited(rig.daemon.venue)
             await rig.bar(LONG)
             for (path, fault, given), action in zip(these, itertools.cycle((SHORT, LONG))):
                 try:

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import pytest
 
 from jaxtrade import SequentialTradingEnv, SequentialTradingEnvConfig
-from jaxtrade.bundle import Bundle, hash_of
+from jaxtrade.bundle import Bundle
+from jaxtrade.descriptions import hash_of
 from live.config import load
 from live.reconcile.findings import SettingsChanged, SettingsUnread
 from live.risk import TradingState

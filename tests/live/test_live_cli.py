@@ -298,7 +298,7 @@ def test_a_replay_prints_its_result(configured, monkeypatch, capsys):
     def replay(config, data, *, check_parity, enforce_risk):
         return {"data": data.name, "parity": not enforce_risk, "checked": check_parity}
 
-    monkeypatch.setitem(sys.modules, "live.runner", types.SimpleNamespace(replay=replay))
+    monkeypatch.setitem(sys.modules, "live.replay.backtest", types.SimpleNamespace(replay=replay))
     assert live(["replay", "--data", "x.csv", "--check-parity", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"data": "x.csv", "parity": True, "checked": True}
     assert live(["replay", "--data", "x.csv", "--enforce-risk"]) == 1

@@ -185,7 +185,9 @@ def test_folding_is_exact_whatever_the_order_and_the_repeats(parts, random):
         random.shuffle(mixed)
         results.add(fold(mixed))
     assert len(results) == 1
-    back = [dataclasses.replace(f, trade_id=f.trade_id + "x", side=f.side.opposite) for f in fills]
+    back = [
+        dataclasses.replace(f, trade_id=f.trade_id + "x", side=Side.of(-f.side.sign)) for f in fills
+    ]
     assert fold(fills + back) == 0
 
 

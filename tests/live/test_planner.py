@@ -972,7 +972,7 @@ def test_no_plan_is_unsafe(values, settings_, action):
         assert quantity > 0 and intent.symbol == SYMBOL
         if intent.reduce_only:
             assert counts
-            assert intent.side is Side.of(position.quantity).opposite
+            assert intent.side is Side.of(-position.quantity)
             assert quantity <= abs(position.quantity)
             if quantity < abs(position.quantity):
                 assert rounding.is_multiple(quantity, listed.quantity_step)

@@ -7,7 +7,6 @@ the venue's SDK over HTTP, the journal on disk, the operations page, commands.
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import os
 import signal
@@ -26,20 +25,21 @@ import pytest
 from jaxtrade import Bundle, Rules, SequentialTradingEnv, SequentialTradingEnvConfig
 from jaxtrade.market import synthetic
 from live import config, runner
-from live.clock import ClockLimits, OffsetEstimator, SystemClock, VirtualClock
+from live.clock import ClockLimits, OffsetEstimator, VirtualClock
 from live.clock.keeping import keep_time
 from live.config import preflight, template, trained
 from live.exchange import cli as exchange_cli
 from live.exchange.server import ExchangeServer
 from live.journal import Journal, JournalError
 from live.journal.reading import JournalReader
-from live.operations import control, meter, services
+from live.operations import control, logs
 from live.operations.meter import MeteredVenue, PrometheusMeter
 from live.operations.metrics import Metrics
 from live.paper import PaperVenue
 from live.paper import store as paper_store
 from live.replay import backtest, parity
-from live.replay.account import SimulatedAccount, unfiltered
+from live.replay.account import SimulatedAccount
+from live.replay.filters import unfiltered
 from live.replay.money import ReplayTerms
 from live.secrets import Secret, Tokens
 from live.trading.acts import View
@@ -48,8 +48,6 @@ from live.types import (
     Bars,
     Bracket,
     Definitive,
-    Fill,
-    FillKind,
     Flat,
     Intent,
     IntentKind,
@@ -58,85 +56,27 @@ from live.types import (
     Side,
     UnreadableError,
 )
+from tests.live import real_run
 
-SPEED = 40.0
 SYMBOL = "BTC/USDT:USDT"
 
 
 @pytest.fixture
 def server() -> Any:
     """An exchange in a thread of its own; nothing shares the daemon's event loop."""
-    exchange = ExchangeServer(speed=SPEED)
+    exchange = ExchangeServer(speed=real_run.SPEED)
     with exchange.threaded():
         yield exchange
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's clocks of the runner go as fast as the exchange's."""
-    origin, wall = time.monotonic(), time.time()
-
-    def elapsed() -> float:
-        return (time.monotonic() - origin) * SPEED
-
-    def slept(seconds: float) -> Any:
-        return asyncio.sleep(seconds / SPEED)
-
-    clock = functools.partial(
-        SystemClock,
-        monotonic=elapsed,
-        wall=lambda: wall + elapsed(),
-        boot=elapsed,
-        sleep=slept,
-    )
-    monkeypatch.setattr(runner, "SystemClock", clock)
+    real_run.quicken(monkeypatch)
 
 
 def settings(server: ExchangeServer, folder: Path, mode: str, **more: Any) -> config.LiveConfig:
-    """A minute bar and few of them; times that the quick clock shrinks are long."""
-    given = {
-        "runner.mode": mode,
-        "runner.state_dir": str(folder),
-        "runner.max_steps": 2,
-        "runner.bar_deadline": 55.0,
-        "runner.fill_deadline_seconds": 400.0,
-        "runner.stop_deadline_seconds": 60.0,
-        "venue.base_url": server.url,
-        "env.time_frames": "1min",
-        "env.execute_on": "1min",
-        "env.leverage": 5,
-        "env.action_levels": [-1, -0.5, 0, 0.5, 1],
-        "env.equity_buffer": 0.02,
-        "policy.baseline": "always_long",
-        "clock.halt_ms": 60_000.0,
-        "risk.snapshot_age_seconds": 60.0,
-    }
-    return config.load(None, given | more, {})
-
-
-def keys(server: ExchangeServer) -> dict[str, Secret]:
-    return {
-        "api_key": Secret("BYBIT_API_KEY", server.api_key),
-        "api_secret": Secret("BYBIT_API_SECRET", server.api_secret),
-    }
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
-def ask(port: int, path: str, token: Secret | None = None) -> tuple[int, str]:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
-    if token is not None:
-        request.add_header("Authorization", f"Bearer {token.reveal()}")
-    try:
-        with urllib.request.urlopen(request, timeout=10) as reply:
-            return reply.status, reply.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+    """Those of a real run in another mode."""
+    return config.load(None, real_run.settings(server, folder, **{"runner.mode": mode, **more}), {})
 
 
 def value_of(text: str, name: str) -> float:
@@ -163,7 +103,7 @@ async def until(check: Any, seconds: float = 20.0) -> Any:
 
 @pytest.mark.usefixtures("quick")
 def test_paper_trades_shows_itself_and_resumes(server: ExchangeServer, tmp_path: Path) -> None:
-    port = free_port()
+    port = real_run.free_port()
     folder = tmp_path / "state"
     given = settings(
         server,
@@ -179,7 +119,7 @@ def test_paper_trades_shows_itself_and_resumes(server: ExchangeServer, tmp_path:
         def traded() -> str | None:
             try:
                 token = Tokens.read_only(folder).read
-                text = ask(port, "/metrics", token)[1]
+                text = real_run.ask(port, "/metrics", token)[1]
             except (FileNotFoundError, urllib.error.URLError):
                 return None
             return text if value_of(text, held) > 0 else None
@@ -189,9 +129,9 @@ def test_paper_trades_shows_itself_and_resumes(server: ExchangeServer, tmp_path:
         assert value_of(text, "snapshot_seconds_count") >= 1
         assert value_of(text, "journal_commit_seconds_count") >= 1
         assert value_of(text, 'orders_total{category="",outcome="accepted",role="e"}') == 1
-        assert (await asyncio.to_thread(ask, port, "/healthz"))[0] == 200
-        assert (await asyncio.to_thread(ask, port, "/"))[0] == 200
-        assert (await asyncio.to_thread(ask, port, "/metrics"))[0] == 401
+        assert (await asyncio.to_thread(real_run.ask, port, "/healthz"))[0] == 200
+        assert (await asyncio.to_thread(real_run.ask, port, "/"))[0] == 200
+        assert (await asyncio.to_thread(real_run.ask, port, "/metrics"))[0] == 401
         place = control.Place(folder, None, given.server)
         shown = await asyncio.to_thread(control.status, place)
         assert shown["symbols"][0]["position"]["state"] == "held"
@@ -224,7 +164,7 @@ def test_demo_trades_protects_and_flattens(server: ExchangeServer, tmp_path: Pat
     folder = tmp_path / "state"
     more = {"runner.shutdown_policy": "flatten", "runner.max_steps": 3}
     given = settings(server, folder, "demo", **more)
-    assert asyncio.run(runner.run(given, secrets=keys(server))) == 0
+    assert asyncio.run(runner.run(given, secrets=real_run.keys(server))) == 0
     assert server.requests("order/create")
     journal = journal_of(folder)
     fills = journal.fills(SYMBOL)
@@ -254,12 +194,35 @@ def test_a_halt_file_ends_entries_and_shows_in_the_exit_code(
 
 
 @pytest.mark.usefixtures("quick")
+def test_an_error_that_nothing_awaited_is_logged_and_counted(
+    server: ExchangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = runner.prepare
+
+    async def forgotten() -> None:
+        raise RuntimeError(f"with {server.api_key}")
+
+    async def prepare(venue: Any, daemon: Any) -> None:
+        await prepared(venue, daemon)
+        asyncio.get_running_loop().create_task(forgotten(), name="forgotten")
+
+    monkeypatch.setattr(runner, "prepare", prepare)
+    told = real_run.ran(server, tmp_path / "state", **{"runner.max_steps": 1})
+    assert told.code == 0
+    lines = (tmp_path / "state" / logs.FILE).read_text().splitlines()
+    (line,) = [row for row in map(json.loads, lines) if row.get("task") == "forgotten"]
+    assert (line["level"], line["message"]) == ("error", "Task exception was never retrieved")
+    assert line["error"].endswith("RuntimeError: with ***\n")
+    assert value_of(told.metrics, "loop_errors_total") == 1
+
+
+@pytest.mark.usefixtures("quick")
 def test_what_cannot_start_is_refused_with_its_code(
     server: ExchangeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     unlisted = settings(server, tmp_path / "state", "paper", **{"env.symbol": "NOSUCHUSDT"})
     assert asyncio.run(runner.run(unlisted)) == 2
-    wrong = keys(server) | {"api_secret": Secret("BYBIT_API_SECRET", "f" * 36)}
+    wrong = real_run.keys(server) | {"api_secret": Secret("BYBIT_API_SECRET", "f" * 36)}
     demo = settings(server, tmp_path / "other", "demo")
     assert asyncio.run(runner.run(demo, secrets=wrong)) == 2
     with socket.socket() as taken:
@@ -323,7 +286,7 @@ def test_a_paper_account_on_disk_is_the_account(tmp_path: Path) -> None:
     with pytest.raises(paper_store.PaperFileError, match="leverage"):
         paper_store.load(path, other)
     path.write_text(json.dumps({"version": 0}))
-    with pytest.raises(paper_store.PaperFileError, match="move it away"):
+    with pytest.raises(paper_store.PaperFileError, match="move every such file away"):
         paper_store.load(path, again)
     assert paper_store.load(tmp_path / "none", again) is None
 
@@ -415,25 +378,6 @@ def test_requests_that_end_by_deadline_are_counted_as_unknown() -> None:
         asyncio.run(once())
     text = counted.metrics.render().decode()
     assert value_of(text, 'orders_total{category="",outcome="unknown",role="e"}') == 1
-
-
-def test_liquidations_are_told_as_such_and_funding_is_not() -> None:
-    said = []
-
-    class Notifier:
-        def send(self, kind: Any, text: str, symbol: str | None = None) -> None:
-            said.append(kind.value)
-
-    told = services.TellingMeter(Metrics(), SYMBOL, Notifier())  # type: ignore[arg-type]
-    for kind in (FillKind.TRADE, FillKind.LIQUIDATION, FillKind.FUNDING):
-        one = Decimal(1)
-        told.filled(Fill("t", "c", "o", Side.BUY, one, one, one, "USDT", kind, 0))
-    assert said == ["filled", "liquidation"]
-    tell = services.teller(Notifier())  # type: ignore[arg-type]
-    tell("HALTED", "drawdown: too much")
-    tell("alarm", "slow commits")
-    assert said[2:] == ["halted", "warning"]
-    assert meter.Meter().filled(None) is None  # type: ignore[arg-type, func-returns-value]
 
 
 # Replay -----------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ from live.operations import cli_prepare, logs, mailbox
 from live.operations.answers import to_json
 from live.operations.doctor import examine
 from live.operations.logs import about
-from live.operations.notify import Kind, Notifier
+from live.operations.messages import Kind
+from live.operations.notify import Notifier
 from live.secrets import (
     Secret,
     Tokens,
@@ -238,6 +239,12 @@ def fail_with_key() -> None:
     raise ConnectionError(f"GET https://x?api_key={key}&sign={quote(secret)} -> 401")
 
 
+async def fail_in_the_loop(error):
+    with logs.loop_errors():
+        context = {"message": f"task failed {KEY}", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)
+
+
 def test_logs_have_no_secret_in_any_part(planted, log):
     logger = logging.getLogger("live.venue")
     logger.warning("headers %s", {"X-API-KEY": KEY, "X-SIGN": ODD})
@@ -253,7 +260,7 @@ def test_logs_have_no_secret_in_any_part(planted, log):
         fail_with_key()
     except ConnectionError as error:
         sys.excepthook(type(error), error, error.__traceback__)
-        logs.log_loop_error(None, {"message": f"task failed {KEY}", "exception": error})
+        asyncio.run(fail_in_the_loop(error))
     text = log.getvalue()
     assert_clean(text)
     lines = [json.loads(line) for line in text.splitlines()]

@@ -115,9 +115,9 @@ def test_an_entry_waits_for_the_others_and_not_for_ever() -> None:
             await asyncio.sleep(0)
             assert not waiting.done()
         turns.passed("b", 60)
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, 15)
         impatient = Turns(("a", "b"), patience=0.01)
         impatient.begin(0)
-        await asyncio.wait_for(impatient.entry("a", 0), 1)  # b says nothing
+        await asyncio.wait_for(impatient.entry("a", 0), 15)  # b says nothing
 
     asyncio.run(test())
