@@ -46,7 +46,7 @@ commands:
   restore         put the copy of a damaged journal in its place
   config          show the merged configuration, check it, or list every field
 
-example: jaxtrade live init --policy runs/best/bundle
+example: jaxtrade live init --policy runs/best/bundle.zip
          jaxtrade live doctor
          jaxtrade live run"""
 

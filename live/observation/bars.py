@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxtrade.market.features import OHLCV_COLUMNS
-from jaxtrade.market.frame import NS_PER_SECOND, format_time
+from jaxtrade.market.times import NS_PER_SECOND, format_time
 from jaxtrade.timeframe import TimeFrame
 from live.types import Bars, UnreadableError
 

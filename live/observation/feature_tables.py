@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxtrade.market import bars as market_bars
 from jaxtrade.market import features as market_features
-from jaxtrade.market.market import MarketSpec
+from jaxtrade.market.spec import MarketSpec
 from jaxtrade.timeframe import TimeFrame
 from live.observation.bars import duration_ms, newest_rows
 from live.types import Bars

@@ -14,7 +14,7 @@ from typing import Any, assert_never
 import numpy as np
 
 from jaxtrade.market import features as market_features
-from jaxtrade.market.market import MarketSpec, parse_window_sizes
+from jaxtrade.market.spec import MarketSpec, parse_window_sizes
 from jaxtrade.timeframe import TimeFrame, parse_time_frames
 from live.allocation import allotted, check_allocation
 from live.observation import account as accounts
