@@ -39,7 +39,6 @@ from live.venues.together import TogetherVenue
 
 _log = logging.getLogger("live.runner")
 
-PAPER_CASH = 10_000.0
 _CLOCK_SAMPLES = 5
 _NO_WINDOW_MS = 1e15
 # Wrappers such as `timeout` send one signal to the process and to its group.
@@ -222,7 +221,6 @@ def venue_of(
         return market
     fee = env.constants.taker_fee if env.transaction_fee is None else env.transaction_fee
     terms = ReplayTerms(
-        initial_cash=PAPER_CASH,
         transaction_fee=fee,
         leverage=env.leverage,
         maintenance_margin_rate=env.maintenance_rate(),

@@ -14,11 +14,11 @@ from live import config as configs
 from live.bench.venue import Exchange, ScaledClock
 from live.clock import Clock
 from live.journal import Journal
-from live.operations.meter import Meter
 from live.policy import BaselinePolicy
 from live.runner import prepare, together
 from live.trading.assembly import daemon_of, set_up_all
 from live.trading.daemon import Daemon
+from live.trading.meter import Meter
 from live.venue import Venue
 from live.venues.bybit import BybitVenue
 

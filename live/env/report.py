@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from live.clock import Clock
-from live.operations.meter import Meter
 from live.trading.acts import Acted, NotActed, View
 from live.trading.execution import Sent
+from live.trading.meter import Meter
 from live.types import Fill, FillKind, Flat, Held, Position
 
 Observation = dict[str, np.ndarray]

@@ -26,7 +26,7 @@ class StatusSource(Protocol):
     """What the runner tells the page; every method but `command` returns at once."""
 
     def status(self, symbol: str | None = None) -> Mapping[str, Any]:
-        """Everything `page.html` shows, as plain values; `live.operations.status` makes it.
+        """Everything `page.html` shows, as plain values; `live.trading.status` makes it.
 
         ``time_ms, started_ms, mode, venue, account, strategy, version, state, reasons``;
         ``latches``: state, reason, detail, set_ms; ``unacknowledged``: changes that wait;

@@ -46,7 +46,7 @@ def init(given: argparse.Namespace) -> int:
 def check(given: argparse.Namespace) -> int:
     """Check configuration, keys, policy and state: the doctor without what it asks the venue."""
     from live.config import confirmation
-    from live.config.preflight import checks
+    from live.operations.preflight import checks
 
     confirm = confirmation(given.confirm_live)
     return told(checks(file_of(given), overrides_of(given), confirm, given.credentials), given.json)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from live import mailbox
 from live.journal import Journal
 from live.journal.checking import checked, lock_path
 from live.journal.failures import JournalDamagedError
 from live.journal.locking import Lock
 from live.journal.opening import restore
 from live.journal.reading import JournalReader
-from live.operations import mailbox
 from live.operations.place import Place, ask_page
 from live.risk import TradingState
 from live.trading.unexplained import refuse_unexplained

@@ -1,7 +1,7 @@
 """`jaxtrade live doctor`: everything that can be found out before a run, row by row.
 
-The half that asks nobody is `live.config.preflight`; this adds what the venue says. Reads alone:
-nothing is set, sent or cancelled.
+The half that asks nobody is `live.operations.preflight`; this adds what the venue says. Reads
+alone: nothing is set, sent or cancelled.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from live.clock import SystemClock
-from live.config import LiveConfig, preflight
+from live.config import LiveConfig
 from live.operations import doctor_account as accounts
 from live.operations import doctor_policy as policies
 from live.operations import doctor_venue as asks
+from live.operations import preflight
 from live.operations.doctor_rows import Row, Verdict, answered, guarded
 from live.operations.doctor_venue import Visit
 from live.secrets import read_secrets

@@ -1,4 +1,4 @@
-"""What a daemon measures while it runs: a listener that does nothing, and one for Prometheus.
+"""What a daemon measures while it runs, for Prometheus.
 
 The daemon tells what happens; what is true at any time is read from it when somebody asks.
 """
@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from live.trading.meter import Meter
 from live.types import (
     Ambiguous,
     Bracket,
@@ -30,34 +31,6 @@ if TYPE_CHECKING:
     from live.operations.metrics import Metrics
     from live.trading.daemon import Daemon
     from live.trading.symbol import SymbolLoop
-
-
-class Meter:
-    """Hears what happens and keeps none of it; times in seconds."""
-
-    def looked(self, seconds: float) -> None:
-        """The snapshot of a bar was read."""
-
-    def decided(self, seconds: float, *, fallback: bool) -> None:
-        """The policy answered, or somebody held in its place."""
-
-    def denied(self, codes: Iterable[str]) -> None:
-        """The gate refused intents."""
-
-    def found(self, kind: str) -> None:
-        """Journal and venue disagree."""
-
-    def missed(self, bars: int) -> None:
-        """Bars that nobody decided on."""
-
-    def filled(self, fill: Fill) -> None:
-        """A fill is new to the journal."""
-
-    def sent(self, role: Role, outcome: Outcome, seconds: float) -> None:
-        """A request about an order came back, or did not."""
-
-    def stream(self, kind: EventKind | None) -> None:
-        """Something came from the stream."""
 
 
 class PrometheusMeter(Meter):

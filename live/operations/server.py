@@ -23,8 +23,8 @@ from typing import Any
 
 from jaxtrade.extras import missing_extra
 from live.config.tables import ServerConfig, loopback
+from live.mailbox import check_reason
 from live.operations.answers import StatusSource, answer
-from live.operations.mailbox import check_reason
 from live.secrets import Tokens, redact
 
 try:

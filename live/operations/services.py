@@ -12,13 +12,14 @@ from jaxtrade.extras import missing_extra
 from live.clock import SystemClock
 from live.clock.keeping import keep_time
 from live.config import LiveConfig
-from live.operations.meter import Meter, PrometheusMeter
+from live.operations.meter import PrometheusMeter
 from live.operations.notify import Notifier, notifier_of
 from live.operations.server import OperationsServer
 from live.operations.systemd import Notify
 from live.operations.telling import Reporter
 from live.secrets import Secret, Tokens
 from live.trading.daemon import Daemon
+from live.trading.meter import Meter
 from live.venue import Venue
 
 try:

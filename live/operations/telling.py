@@ -46,7 +46,7 @@ class TellingMeter(PrometheusMeter):
         self._refused: set[str] = set()
 
     def filled(self, fill: Fill) -> None:
-        """See `live.operations.meter.Meter.filled`."""
+        """See `live.trading.meter.Meter.filled`."""
         super().filled(fill)
         kind = _FILLS.get(fill.kind)
         if kind is None:
@@ -58,14 +58,14 @@ class TellingMeter(PrometheusMeter):
         self._notifier.send(kind, text, self._symbol)
 
     def denied(self, codes: Iterable[str]) -> None:
-        """See `live.operations.meter.Meter.denied`."""
+        """See `live.trading.meter.Meter.denied`."""
         codes = sorted(codes)
         super().denied(codes)
         for code in codes:
             self._refuse(code, f"by the risk gate: {code}")
 
     def sent(self, role: Role, outcome: Outcome, seconds: float) -> None:
-        """See `live.operations.meter.Meter.sent`."""
+        """See `live.trading.meter.Meter.sent`."""
         super().sent(role, outcome, seconds)
         if isinstance(outcome, Definitive) and outcome.kind is Certainty.REJECTED:
             word = "other" if outcome.category is None else outcome.category.value

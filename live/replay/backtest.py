@@ -21,16 +21,15 @@ from jaxtrade.market import frame as market_frame
 from live.config import ConfigError, LiveConfig
 from live.journal import Journal
 from live.observation.bars import when
-from live.operations.meter import Meter
 from live.policy import Policy
 from live.replay import ReplayVenue
 from live.replay.data import ReplayData
 from live.replay.filters import unfiltered
 from live.replay.money import ReplayTerms, Standing
 from live.replay.parity import first_difference, refuse_incomparable, threshold_of
-from live.runner import PAPER_CASH
 from live.trading.desk import Desk
 from live.trading.listing import Listed
+from live.trading.meter import Meter
 from live.trading.policies import decision_of, policy_of
 from live.trading.steward import Steward
 from live.trading.stewards import Account, steward_of
@@ -137,7 +136,6 @@ def terms_of(config: LiveConfig) -> ReplayTerms:
     trained = {} if bundle is None else Bundle.load(bundle).config
     fee = env.constants.taker_fee if env.transaction_fee is None else env.transaction_fee
     return ReplayTerms(
-        initial_cash=PAPER_CASH,
         transaction_fee=fee,
         half_spread=float(trained.get("half_spread", 0.0)),
         slippage=float(trained.get("slippage", 0.0)),

@@ -11,12 +11,12 @@ from live.clock import Clock
 from live.config import LiveConfig
 from live.config.environments import ExchangeEnvConfig
 from live.journal import Journal
-from live.operations.meter import Meter
 from live.policy import Policy
 from live.trading.cash import CashWatch
 from live.trading.daemon import Daemon, DaemonConfig
 from live.trading.desk import Desk
 from live.trading.listing import Listed
+from live.trading.meter import Meter
 from live.trading.policies import decision_of, policy_of
 from live.trading.stewards import Account, Place, steward_of
 from live.trading.symbol import SymbolLoop

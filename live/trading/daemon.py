@@ -16,16 +16,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from live import mailbox
 from live.clock import Clock, next_boundary
 from live.journal import Journal
-from live.operations import mailbox
-from live.operations.status import status_of
 from live.risk import Latch, TradingState
 from live.trading.cash import CashWatch
 from live.trading.commands import carry_out
 from live.trading.desk import Desk
 from live.trading.ending import end
 from live.trading.schedule import trade
+from live.trading.status import status_of
 from live.trading.symbol import SymbolLoop
 from live.venue import EventKind, Venue
 

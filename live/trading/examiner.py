@@ -10,7 +10,6 @@ from typing import Any
 from live.clock import Clock
 from live.journal import Journal
 from live.observation.bars import Revision
-from live.operations.meter import Meter
 from live.reconcile.compare import compare, forced
 from live.reconcile.findings import Cause, Finding, ForcedFill, PositionMismatch
 from live.reconcile.reactions import ForeignPolicy, Reaction, RecordAdjustment, react
@@ -19,6 +18,7 @@ from live.risk import Latch, TradingState
 from live.risk.readings import Forced, ForcedEvent
 from live.trading.desk import Desk
 from live.trading.listing import ListingWatch, changes
+from live.trading.meter import Meter
 from live.trading.responses import foreign_fills, record, respond
 from live.trading.settings import SettingsWatch
 from live.trading.trader import SymbolTrader

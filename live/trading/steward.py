@@ -13,7 +13,6 @@ from typing import Any
 
 from live.clock import Clock, newest_closed_bar
 from live.journal import AlreadyDecidedError, Journal
-from live.operations.meter import Meter
 from live.risk.readings import Answered, AuthFailed, BarDecided, JournalWrite, UnknownOverdue
 from live.trading.acts import Acted, NotActed, View
 from live.trading.closing import Closing
@@ -21,6 +20,7 @@ from live.trading.darkness import Darkness
 from live.trading.desk import Desk
 from live.trading.examiner import Examiner
 from live.trading.listing import ListingWatch
+from live.trading.meter import Meter
 from live.trading.progress import Progress, SymbolConfig
 from live.trading.settings import SettingsWatch
 from live.trading.trader import SymbolTrader

@@ -12,13 +12,13 @@ from live.config import LiveConfig
 from live.config.environments import EnvConfig, ExchangeEnvConfig
 from live.journal import Journal
 from live.observation import Observer
-from live.operations.meter import Meter
 from live.orders.followup import FollowConfig
 from live.orders.resolution import ResolveConfig
 from live.planner.decision import DecisionConfig
 from live.reconcile.reactions import ForeignPolicy
 from live.trading.desk import Desk
 from live.trading.listing import Listed, ListingWatch
+from live.trading.meter import Meter
 from live.trading.progress import SymbolConfig
 from live.trading.settings import SettingsWatch
 from live.trading.snapshots import ReadTiming

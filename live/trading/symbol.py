@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from live.clock import Clock, Tick, newest_closed_bar
 from live.journal import Journal
-from live.operations.meter import Meter
 from live.policy import QUICK, Policy
 from live.trading.acts import NotActed
 from live.trading.beginning import agree, take_up
 from live.trading.deciding import decide
 from live.trading.desk import Desk
+from live.trading.meter import Meter
 from live.trading.progress import Progress, SymbolConfig
 from live.trading.steward import Steward
 from live.trading.trader import SymbolTrader

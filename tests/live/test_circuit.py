@@ -17,8 +17,8 @@ from live.clock import VirtualClock
 from live.exchange.server import ExchangeServer
 from live.operations.meter import PrometheusMeter
 from live.operations.metrics import Metrics
-from live.operations.status import status_of
 from live.risk import TradingState
+from live.trading.status import status_of
 from live.types import Flat, UnreadableError
 from live.venue import usage_of
 from live.venues.bybit import BybitVenue

@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 
 from live import config as configs
+from live import mailbox
 from live.clock import ClockLimits, OffsetEstimator
-from live.config import preflight
 from live.exchange.book import OrderKind, OrderRequest
 from live.exchange.opening import default_instrument
 from live.exchange.server import ExchangeServer
 from live.journal import Journal
 from live.observation import Observer
 from live.observation.bars import duration_ms
-from live.operations import doctor, mailbox
+from live.operations import doctor, preflight
 from live.operations import doctor_host as host
 from live.operations import doctor_policy as policies
 from live.operations.doctor_account import environment

@@ -18,14 +18,15 @@ from pathlib import Path
 import pytest
 
 from jaxtrade.cli import _summary
+from live import mailbox
 from live.cli import live
-from live.config import ConfigError, preflight
+from live.config import ConfigError
 from live.config.environments import BybitFuturesTradingEnvConfig
 from live.config.tables import ServerConfig
 from live.journal import Journal
 from live.journal.storage import JournalError
 from live.operations import cli_options as options
-from live.operations import control, mailbox
+from live.operations import control, preflight
 from live.operations.control import Place
 from live.operations.doctor_rows import Row, Verdict
 from live.operations.server import OperationsServer

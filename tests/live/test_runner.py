@@ -27,12 +27,12 @@ from jaxtrade.market import synthetic
 from live import config, runner
 from live.clock import ClockLimits, OffsetEstimator, VirtualClock
 from live.clock.keeping import keep_time
-from live.config import preflight, template, trained
+from live.config import template, trained
 from live.exchange import cli as exchange_cli
 from live.exchange.server import ExchangeServer
 from live.journal import Journal, JournalError
 from live.journal.reading import JournalReader
-from live.operations import control, logs
+from live.operations import control, logs, preflight
 from live.operations.meter import MeteredVenue, PrometheusMeter
 from live.operations.metrics import Metrics
 from live.paper import PaperVenue

@@ -18,9 +18,10 @@ from urllib.parse import quote
 
 import pytest
 
+from live import mailbox
 from live.exchange.server import ExchangeServer
 from live.fields import ConfigError
-from live.operations import cli_prepare, logs, mailbox
+from live.operations import cli_prepare, logs
 from live.operations.answers import to_json
 from live.operations.doctor import examine
 from live.operations.logs import about

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from live.config import LiveConfig, load
-from live.config.preflight import _copy
 from live.exchange.opening import instruments
 from live.exchange.server import ExchangeServer
 from live.journal.checking import copy_path
 from live.operations.doctor_rows import Verdict
+from live.operations.preflight import _copy
 from live.trading.assembly import set_up_all
 from live.types import Configured, MarginMode, PositionMode
 from live.venues.bybit import BybitVenue

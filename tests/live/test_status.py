@@ -17,12 +17,12 @@ from jaxtrade.market.spec import MarketSpec
 from jaxtrade.timeframe import TimeFrame
 from live.clock import VirtualClock
 from live.exchange.server import ExchangeServer
-from live.operations import status
 from live.operations.answers import to_json
 from live.operations.meter import PrometheusMeter
 from live.operations.metrics import Metrics
 from live.orders import IntentState
 from live.risk import RiskConfig
+from live.trading import status
 from live.types import Held, Intent, IntentKind, MarginMode, Role, Side, Unknown
 from live.venues.cage import Cage
 from live.venues.rate import Lane, Limit, Limiter, RateConfig

@@ -12,9 +12,9 @@ import pytest
 from live.clock import next_boundary
 from live.operations import services
 from live.operations.messages import Kind
-from live.operations.meter import Meter
 from live.operations.metrics import Metrics
 from live.operations.telling import DEGRADED_SECONDS, Reporter, TellingMeter, teller
+from live.trading.meter import Meter
 from live.types import Ambiguous, Category, Certainty, Definitive, Fill, FillKind, Role, Side
 from tests.live.harness import LONG, Rig, trading
 

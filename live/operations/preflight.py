@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from live import config as configs
+from live import mailbox
 from live.config.environments import FractionalEnvConfig
 from live.fields import ConfigError
 from live.journal.checking import checked, copy_path, lock_path
 from live.journal.failures import JournalError
 from live.journal.reading import JournalReader
 from live.operations import doctor_host as host
-from live.operations import mailbox
 from live.operations.control import Place
 from live.operations.doctor_rows import Check, Row, Verdict, guarded, worst
 from live.secrets import read_private, read_secrets, refuse_unused
