@@ -5,18 +5,29 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 import live.env
 import live.venues
+from live.env import ExchangeTradingEnv
 from live.exchange.opening import wall_ms
-from live.types import Ambiguous, Certainty, Definitive, Unavailable, Unknown, UnreadableError
+from live.types import (
+    Ambiguous,
+    Certainty,
+    Definitive,
+    Unavailable,
+    Unknown,
+    UnreadableError,
+    confirmed_quantity,
+)
 from live.venue import Venue
 from live.venues.codes import RefusedReadError
 from tests.live import conformance
@@ -35,6 +46,8 @@ from tests.live.conformance import (
     refused,
     unreadable,
 )
+from tests.live.harness import BTC, SYMBOL, ServerClock, exchange, minutes, venue_of
+from tests.live.stepping import FRAMES, HISTORY
 
 PROJECT = Path(__file__).parents[2]
 
@@ -147,6 +160,40 @@ def classes(package: ModuleType) -> set[type]:
         for _, one in inspect.getmembers(module, inspect.isclass)
         if one.__module__ == module.__name__
     }
+
+
+ENVIRONMENTS = sorted(
+    (
+        one
+        for one in classes(live.env)
+        if issubclass(one, ExchangeTradingEnv) and one is not ExchangeTradingEnv
+    ),
+    key=lambda one: one.__name__,
+)
+
+
+@pytest.mark.parametrize("kind", ENVIRONMENTS, ids=lambda kind: kind.__name__)
+def test_every_environment_trades_on_its_exchange(kind: type[ExchangeTradingEnv]) -> None:
+    config = kind.config_class(**FRAMES, symbol=SYMBOL, leverage=2)
+
+    async def test() -> None:
+        server = exchange(minutes(HISTORY + 10), HISTORY)
+        async with server.running():
+            env = kind(config, trader=venue_of(server), clock=ServerClock(server), bar_delay=0)
+            observation, info = await env.reset()
+            assert {name: one.shape for name, one in observation.items()} == env.observation_shapes
+            held = []
+            for action in (2, 0, 2, 1):
+                observation, reward, terminated, truncated, info = await env.step(action)
+                assert math.isfinite(reward) and not terminated and not truncated
+                assert all(np.isfinite(one).all() for one in observation.values())
+                quantity = server.engine.position(BTC)
+                assert confirmed_quantity(info["position"]) == quantity
+                held.append(quantity)
+            assert any(held), "some action opens a position"
+            await env.close()
+
+    asyncio.run(test())
 
 
 def test_no_adapter_is_left_out() -> None:
