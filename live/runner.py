@@ -15,6 +15,7 @@ from live.config import LiveConfig, check_modes
 from live.journal import Journal, JournalError
 from live.observation.bars import duration_ms
 from live.operations import logs
+from live.operations.doctor_rows import NETWORK
 from live.operations.messages import Kind
 from live.operations.meter import MeteredVenue
 from live.operations.metrics import Metrics
@@ -33,6 +34,7 @@ from live.types import AccountInfo, UnreadableError
 from live.venue import Venue
 from live.venues.bybit import BybitVenue
 from live.venues.bybit_wire import RECV_WINDOW_MS, Timeouts
+from live.venues.codes import UnreachableError
 from live.venues.feed import BarFeed
 from live.venues.rate import RateConfig
 from live.venues.together import TogetherVenue
@@ -40,7 +42,6 @@ from live.venues.together import TogetherVenue
 _log = logging.getLogger("live.runner")
 
 _CLOCK_SAMPLES = 5
-_NO_WINDOW_MS = 1e15
 # Wrappers such as `timeout` send one signal to the process and to its group.
 _ONE_SIGNAL_SECONDS = 1.0
 
@@ -125,7 +126,8 @@ async def _traded(
 
 
 def _refused(error: Exception) -> int:
-    _log.error("refused to start: %s", error)
+    fix = f"; {NETWORK}" if isinstance(error, UnreachableError) else ""
+    _log.error("refused to start: %s%s", error, fix)
     return REFUSED
 
 
@@ -156,14 +158,14 @@ def _journal_of(config: LiveConfig, account_id: str, clock: SystemClock) -> Jour
 def clock_limits(config: LiveConfig) -> ClockLimits:
     """How far the venue's time may be from this machine's."""
     given = config.clock
-    return ClockLimits(
+    limits = ClockLimits(
         resync_seconds=given.resync_seconds,
         warn_ms=given.warn_ms,
         halt_ms=given.halt_ms,
         suspend_seconds=given.suspend_seconds,
-        # An exchange on this machine has a time of its own and checks signatures by this one's.
-        request_window_ms=_NO_WINDOW_MS if config.venue.base_url else RECV_WINDOW_MS,
+        request_window_ms=RECV_WINDOW_MS,
     )
+    return limits.of_own_time() if config.venue.base_url else limits
 
 
 async def _until_told(daemon: Daemon) -> int:

@@ -10,6 +10,8 @@ from collections import deque
 _DRIFT_PER_SECOND = 1e-4
 # Venues tell their time in whole milliseconds.
 _GRAIN_MS = 2.0
+# Longer than any offset.
+_ANY_MS = 1e15
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,6 +108,13 @@ class ClockLimits:
             if not 0 < getattr(self, field.name) < math.inf:
                 value = getattr(self, field.name)
                 raise ValueError(f"clock.{field.name}: must be a finite number > 0; got {value}.")
+
+    def of_own_time(self) -> ClockLimits:
+        """The same for an exchange on this machine, whose time may differ from this machine's.
+
+        It checks signatures by this machine's time, so an offset says nothing.
+        """
+        return dataclasses.replace(self, warn_ms=_ANY_MS, request_window_ms=_ANY_MS)
 
     def denial(self, offset_ms: float, uncertainty_ms: float) -> str | None:
         """Why nothing may be entered at this offset, or None; what is NaN denies."""

@@ -90,13 +90,14 @@ class ExchangeEnvConfig(Table):
         one each.
       execute_on: paces the decisions; at most one day.
       leverage: set at the venue and read back; at 1 the account is spot-like: no shorts.
-      margin_mode, position_mode: set or compared at the venue and read back.
+      margin_mode: set or compared at the venue and read back.
+      position_mode: the same; of one side at a time, or of both.
       demo: the venue's demo account; false is one of the two switches of real money.
       transaction_fee: fraction of the notional; None = what the venue says.
       maintenance_margin_rate: in [0, 1 / leverage); None = what the venue says.
       equity_buffer: fraction of the equity that is never committed.
-      rebalance_tolerance, min_trade_quote: resizes closer than this fraction of the target, or than
-        this many quote units, are not traded.
+      rebalance_tolerance: a resize by less than this fraction of the target is not traded.
+      min_trade_quote: nor is one by fewer quote units.
       done_on_bankruptcy: an equity below the threshold ends it for good.
       bankrupt_threshold: fraction of the initial equity.
       close_position_on_init: what is owned is flattened at the start of a run.

@@ -26,6 +26,7 @@ from live.config.schema import (
 from live.fields import ConfigError, Table, parse_value
 
 PREFIX = "JAXTRADE__"
+_NO_FILE = ("", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def merge(
         elif section not in SECTIONS:
             problems.append(_unknown_section(section))
         else:
-            merged.values[section] = dict(table)
+            merged.values[section] = _located(section, table, Path(source).parent)
             merged.origins.update({(section, name): source for name in table})
     variables = os.environ if environ is None else environ
     given: list[tuple[str, str, str, Any]] = []
@@ -160,6 +161,15 @@ def _read_file(path: str | Path | None) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise ConfigError([f"{path}: cannot be read as TOML ({error})"]) from None
+
+
+def _located(section: str, table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A table of the file; the bundle that it names is looked for from the file's folder."""
+    found = dict(table)
+    bundle = found.get("bundle")
+    if section == "policy" and isinstance(bundle, str) and bundle.strip().lower() not in _NO_FILE:
+        found["bundle"] = str(folder / Path(bundle).expanduser())
+    return found
 
 
 def _put(merged: Merged, section: str, name: str, value: Any, origin: str) -> None:

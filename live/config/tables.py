@@ -60,7 +60,7 @@ class RunnerConfig(Table):
       intent_ttl_seconds: age from which on an order that opens is not sent any more; None = the
         smaller of a tenth of a bar and 5.
       shutdown_policy: "cancel" cancels what protects nothing, "leave" nothing, "flatten" closes
-        what is owned. shutdown_timeout_seconds: of that.
+        what is owned. shutdown_timeout_seconds: of ending so.
       allow_local: a position whose stop dies with the process may be left behind.
       max_steps: bars after which the daemon ends; None = it goes on.
     """
@@ -110,8 +110,9 @@ class VenueConfig(Table):
 
     Attributes:
       name: which exchange.
-      base_url, stream_url: of a local exchange server; the venue's own addresses cannot be
-        configured, so that no file sends keys elsewhere.
+      base_url: of a local exchange server; the venue's own addresses cannot be configured, so that
+        no file sends keys elsewhere.
+      stream_url: of its private stream; None = as ``base_url`` says.
       request_timeout_seconds: of one request that reads.
     """
 
@@ -210,7 +211,8 @@ class ServerConfig(Table):
 
     Attributes:
       enabled: the page is served. host: this machine unless a certificate is configured.
-      port: 0 = any free one. certificate, certificate_key: PEM files; both or none.
+      port: 0 = any free one. certificate: PEM file; needs
+        ``certificate_key``. certificate_key: PEM file of the certificate's key.
     """
 
     enabled: bool = flag(False)
@@ -263,7 +265,9 @@ class PolicyConfig(Table):
     """What decides; one of the first three.
 
     Attributes:
-      bundle: file of a trained policy. factory: "module:function" that makes a policy.
+      bundle: file of a trained policy; in the configuration file relative to that file's folder,
+        in variables and options to the working directory.
+      factory: "module:function" that makes a policy.
       baseline: name of a rule. fallback_action: what a late or failing policy does.
     """
 

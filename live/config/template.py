@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from live.config import DEFAULT_ENVIRONMENT, ENVIRONMENTS, SECTIONS, TABLES, LiveConfig, plain
@@ -99,6 +100,8 @@ def merged(config: LiveConfig, origins: Mapping[tuple[str, str], str]) -> str:
         lines.append(f"[{section}]")
         for name, value in values.items():
             origin = origins.get((section, name))
+            if (section, name) == ("policy", "bundle") and value is not None:
+                value = str(Path(value).absolute())  # the text may be kept in any folder
             lines.append(f"{name} = {toml_value(value)}" + (f"  # {origin}" if origin else ""))
         lines.append("")
     return "\n".join(lines).rstrip()

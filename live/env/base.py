@@ -15,7 +15,7 @@ from live.env.blocking import BlockingEnv, blocking
 from live.env.earning import Earning
 from live.env.report import Observation, info_of, row_of
 from live.env.running import Running
-from live.env.starting import connected, running_of
+from live.env.starting import connected, place_of, running_of
 from live.journal import Journal
 from live.replay import EndOfDataError
 from live.replay.filters import unfiltered
@@ -42,6 +42,7 @@ class ExchangeTradingEnv:
       reward_function: name, pair or weights, as the offline configuration takes them.
       observer: a venue to read bars from. trader: one to trade on, and to read from where no
         observer is given; `live.replay.ReplayVenue` is one. None = the exchange.
+      base_url, stream_url: of a local exchange server, instead of the venue's own addresses.
       journal: None keeps one in memory. risk: limits. clock: None = that of the replay, or the
         machine's, set by the venue. bar_delay: waited after a bar before it is read, seconds.
       look_every: between looks at the account while a step waits for its bar, seconds; not in a
@@ -53,7 +54,8 @@ class ExchangeTradingEnv:
         quantity, all after the bar.
 
     Raises:
-      ConfigError: keys that nothing would use, even empty ones.
+      ConfigError: keys or addresses that nothing would use, even empty ones, or an address that is
+        not this machine's.
       ValueError: the configuration is another environment's, or features and frames do not fit.
     """
 
@@ -70,6 +72,8 @@ class ExchangeTradingEnv:
         reward_function: Any = "log_return",
         observer: Venue | None = None,
         trader: Venue | None = None,
+        base_url: str | None = None,
+        stream_url: str | None = None,
         journal: Journal | None = None,
         risk: RiskConfig | None = None,
         clock: Clock | None = None,
@@ -87,6 +91,7 @@ class ExchangeTradingEnv:
         credentials.refuse_unknown(unknown, _ARGUMENTS, self.config)
         if trader is not None:
             credentials.refuse_given(self._keys)
+        self._place = place_of(self.config, trader, base_url, stream_url)
         self._features = feature_preprocessing_fn or "default"
         self._observer, self._trades = observer, trader
         self._journal, self._risk = journal, risk or RiskConfig()
@@ -231,6 +236,7 @@ class ExchangeTradingEnv:
                 observer=self._observer,
                 trader=self._trades,
                 clock=self._clock,
+                own_time=self._place.base_url is not None,
             )
         else:
             venue, clock = running.venue, running.clock

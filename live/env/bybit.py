@@ -10,6 +10,7 @@ from live.config.environments import (
     BybitFuturesTradingEnvConfig,
     ExchangeEnvConfig,
 )
+from live.config.tables import VenueConfig
 from live.env.base import ExchangeTradingEnv
 from live.risk import RiskConfig
 from live.secrets import Secret
@@ -29,7 +30,7 @@ class BybitFuturesTradingEnv(ExchangeTradingEnv):
         return self.config.levels
 
     def _exchange(self, keys: Mapping[str, Secret], clock: Clock) -> Venue:
-        return _exchange(self.config, self._risk, keys, clock)
+        return _exchange(self.config, self._place, self._risk, keys, clock)
 
 
 class BybitFuturesSLTPTradingEnv(ExchangeTradingEnv):
@@ -47,16 +48,22 @@ class BybitFuturesSLTPTradingEnv(ExchangeTradingEnv):
         return self.config.action_map
 
     def _exchange(self, keys: Mapping[str, Secret], clock: Clock) -> Venue:
-        return _exchange(self.config, self._risk, keys, clock)
+        return _exchange(self.config, self._place, self._risk, keys, clock)
 
 
 def _exchange(
-    config: ExchangeEnvConfig, risk: RiskConfig, keys: Mapping[str, Secret], clock: Clock
+    config: ExchangeEnvConfig,
+    place: VenueConfig,
+    risk: RiskConfig,
+    keys: Mapping[str, Secret],
+    clock: Clock,
 ) -> Venue:
     return BybitVenue(
         keys["api_key"],
         keys["api_secret"],
         clock=clock,
         demo=config.demo,
+        base_url=place.base_url,
+        stream_url=place.stream_url,
         deadman=int(risk.deadman_seconds),
     )

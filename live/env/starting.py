@@ -10,20 +10,39 @@ from live.clock import Clock, SystemClock, synchronise
 from live.clock.keeping import keep_time
 from live.config import LiveConfig
 from live.config.environments import ExchangeEnvConfig
-from live.config.tables import RunnerConfig
+from live.config.tables import RunnerConfig, VenueConfig
 from live.env import credentials
 from live.env.report import Listener
 from live.env.running import Running
+from live.fields import ConfigError
 from live.journal import Journal
 from live.risk import RiskConfig
 from live.secrets import Secret
-from live.timing import OffsetEstimator
+from live.timing import ClockLimits, OffsetEstimator
 from live.trading.assembly import set_up
 from live.trading.desk import Desk
 from live.trading.policies import decision_of, observer_of
 from live.trading.stewards import Account, steward_of
 from live.venue import Venue
 from live.venues.split import SplitVenue
+
+
+def place_of(
+    config: ExchangeEnvConfig, trader: Venue | None, base_url: str | None, stream_url: str | None
+) -> VenueConfig:
+    """The addresses that were given for the venue of a configuration.
+
+    Raises:
+      ConfigError: nothing would use them, they are not this machine's, or real money is meant.
+    """
+    if base_url is not None or stream_url is not None:
+        if trader is not None:
+            raise ConfigError(["base_url, stream_url: not used: trader= is what trades"])
+        if not config.demo:
+            raise ConfigError(
+                ["base_url, stream_url: a local exchange server is not real money; remove"]
+            )
+    return VenueConfig(base_url=base_url, stream_url=stream_url)
 
 
 async def connected(
@@ -34,17 +53,20 @@ async def connected(
     observer: Venue | None,
     trader: Venue | None,
     clock: Clock | None,
+    own_time: bool = False,
 ) -> tuple[Venue, Clock]:
     """The venue to trade on, connected, and the clock that has its time.
 
     Args:
       keys: as given. exchange: makes the venue of the configuration, where no trader is given.
+      own_time: it is an exchange on this machine, whose time is not compared with the machine's.
 
     Raises:
       ConfigError: keys are missing, or real money is not confirmed.
     """
     estimator = OffsetEstimator()
-    now = clock or getattr(trader, "clock", None) or SystemClock(estimator)
+    limits = ClockLimits().of_own_time() if own_time else ClockLimits()
+    now = clock or getattr(trader, "clock", None) or SystemClock(estimator, limits)
     secrets: dict[str, Secret] = {}
     if trader is None:
         secrets = credentials.keys_of(config, keys)

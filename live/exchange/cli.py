@@ -11,8 +11,9 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-from live.exchange.opening import wall_ms
+from live.exchange.opening import named, wall_ms
 from live.exchange.server import VENUES, ExchangeServer
+from live.types import Instrument
 
 SUCCESS, ERROR = 0, 1
 
@@ -33,6 +34,7 @@ def exchange(argv: Sequence[str]) -> int:
     try:
         server = ExchangeServer(
             given.frame,
+            _listed(given.symbols, given.frame),
             venue=given.venue,
             initial_balance=given.initial_balance,
             seed=given.seed,
@@ -67,6 +69,20 @@ async def _serve(server: ExchangeServer, venue: str, port: int, anchor: str) -> 
         )
         sys.stdout.flush()
         await asyncio.Event().wait()
+
+
+def _listed(text: str, frame: Path | None) -> list[Instrument]:
+    """What the names of a list stand for.
+
+    Raises:
+      ValueError: naming what is wrong with it.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if len(set(names)) != len(names):
+        raise ValueError(f"--symbols {text!r}: a name comes twice")
+    if frame is not None and len(names) > 1:
+        raise ValueError(f"--symbols {text!r}: --frame has the bars of one symbol; name one")
+    return [named(name) for name in names]
 
 
 def _add_fault(server: ExchangeServer, text: str) -> None:
@@ -104,6 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--venue", choices=VENUES, default="bybit", help="whose protocol to speak")
     serve.add_argument(
         "--frame", type=Path, metavar="FILE", help="OHLCV bars; without, seeded minutes"
+    )
+    serve.add_argument(
+        "--symbols",
+        default="BTCUSDT",
+        metavar="NAME[,NAME ...]",
+        help="what is listed, as in BTCUSDT,ETHUSDT (default BTCUSDT); each has seeded prices",
     )
     serve.add_argument("--port", type=int, default=0, help="default: a free one")
     serve.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -49,14 +50,22 @@ def default_instrument() -> Instrument:
 
 def instruments(count: int) -> list[Instrument]:
     """The default instrument, and others that differ by their name only."""
-    first = default_instrument()
-    bases = [first.base, *(f"S{number:03}" for number in range(1, count))]
-    return [
-        dataclasses.replace(
-            first, symbol=f"{base}/USDT:USDT", venue_symbol=f"{base}USDT", base=base
-        )
-        for base in bases
-    ]
+    bases = [default_instrument().base, *(f"S{number:03}" for number in range(1, count))]
+    return [named(f"{base}USDT") for base in bases]
+
+
+def named(symbol: str) -> Instrument:
+    """The default instrument under another name, such as "ETHUSDT".
+
+    Raises:
+      ValueError: it is not the name of a perpetual in USDT.
+    """
+    base = symbol.removesuffix("USDT")
+    if base == symbol or not re.fullmatch("[A-Z0-9]+", base):
+        raise ValueError(f"symbol: expected one in USDT, such as ETHUSDT; got {symbol!r}.")
+    return dataclasses.replace(
+        default_instrument(), symbol=f"{base}/USDT:USDT", venue_symbol=symbol, base=base
+    )
 
 
 def open_engine(
@@ -116,5 +125,8 @@ def _read(
         }
     by_symbol = source if isinstance(source, Mapping) else {next(iter(listed)): source}
     if set(by_symbol) != set(listed):
-        raise ValueError(f"source: expected bars of {sorted(listed)}; got {sorted(by_symbol)}.")
+        raise ValueError(
+            f"source: expected bars of {sorted(listed)}; got {sorted(by_symbol)}. instruments= "
+            "says what is listed, BTCUSDT alone without it."
+        )
     return {name: Series.read(by_symbol[name]) for name in listed}

@@ -11,7 +11,12 @@ from contextlib import asynccontextmanager, contextmanager
 from decimal import Decimal
 from typing import Any, Literal
 
-from aiohttp import web
+from jaxtrade.extras import missing_extra
+
+try:  # before the modules below, which need it too
+    from aiohttp import web
+except ImportError as error:
+    raise missing_extra("the local exchange", "aiohttp", "live") from error
 
 from live.exchange.bybit import BybitHttp
 from live.exchange.bybit_access import Access

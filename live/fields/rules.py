@@ -146,11 +146,11 @@ def word_rule(choices: Sequence[str]) -> Rule:
 
 def member_rule(kind: type[enum.StrEnum], allowed: Sequence[enum.StrEnum]) -> Rule:
     """A member of an enumeration, or its name in any case."""
-    spelled = word_rule([member.name for member in allowed])
+    spelled = word_rule([member.name.lower() for member in allowed])
 
     def read(value: Any) -> enum.StrEnum:
         name = value.name if isinstance(value, kind) else value
-        return kind[spelled.read(name)]
+        return kind[spelled.read(name).upper()]
 
     return Rule(spelled.says, read, words=True)
 

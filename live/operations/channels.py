@@ -11,7 +11,7 @@ from live.secrets import Secret, remember
 try:
     import aiohttp
 except ImportError as error:
-    raise missing_extra("live notifications", "aiohttp", "live") from error
+    raise missing_extra("live trading", "aiohttp", "live") from error
 
 TELEGRAM = "https://api.telegram.org"
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from live.operations.cli_options import ERROR, SUCCESS, file_of, overrides_of
-from live.operations.doctor_rows import Row, Verdict, worst
+from live.operations.doctor_rows import Row, Verdict, guarded, worst
+
+if TYPE_CHECKING:
+    from live.config import LiveConfig
 
 
 def init(given: argparse.Namespace) -> int:
@@ -32,7 +36,8 @@ def init(given: argparse.Namespace) -> int:
         from live.config.trained import settings_of
 
         environment, fields = settings_of(given.policy)
-    text = initial(environment, given.file.name, given.policy, fields)
+    policy = None if given.policy is None else _beside(given.policy, given.file)
+    text = initial(environment, given.file.name, policy, fields)
     try:
         with given.file.open("x", encoding="utf-8") as stream:
             stream.write(text)
@@ -41,6 +46,14 @@ def init(given: argparse.Namespace) -> int:
     said = f"wrote {given.file}; next: jaxtrade live doctor --config {given.file}"
     print(json.dumps({"file": str(given.file)}) if given.json else said)
     return SUCCESS
+
+
+def _beside(policy: str, file: Path) -> str:
+    """A path as the configuration file has to write it: relative to its own folder."""
+    path, folder = Path(policy).expanduser(), file.parent.resolve()
+    if path.is_absolute() or folder == Path.cwd():
+        return policy
+    return os.path.relpath(path.parent.resolve() / path.name, folder)
 
 
 def check(given: argparse.Namespace) -> int:
@@ -104,10 +117,25 @@ def config(given: argparse.Namespace) -> int:
     path, overrides = file_of(given), overrides_of(given)
     loaded = configs.load(path, overrides)
     if given.what == "check":
-        said = f"{path or 'defaults'}: fits, {loaded.environment}, mode {loaded.runner.mode}"
-        print(json.dumps({"fits": True}) if given.json else said)
-    elif given.json:
+        return _fits(path, loaded, as_json=given.json)
+    if given.json:
         print(json.dumps(loaded.to_dict()))
     else:
         print(template.merged(loaded, configs.merge(path, overrides).origins))
     return SUCCESS
+
+
+def _fits(path: Path | None, loaded: LiveConfig, *, as_json: bool) -> int:
+    """Say whether a run would take a configuration that was loaded, its policy included."""
+    from live.operations import preflight
+
+    rows = guarded("policy", "fit", lambda: preflight.policy(loaded))
+    problems = [row.text for row in rows if row.verdict is Verdict.FAIL]
+    named = path or "defaults"
+    if as_json:
+        print(json.dumps({"fits": not problems, **({"problems": problems} if problems else {})}))
+    elif problems:
+        print(f"{named}: does not fit: {'; '.join(problems)}")
+    else:
+        print(f"{named}: fits, {loaded.environment}, mode {loaded.runner.mode}")
+    return ERROR if problems else SUCCESS

@@ -41,7 +41,12 @@ def loaded(given: argparse.Namespace) -> LiveConfig:
         if address is not None:
             remember(address)
     if not config.policy.sources:
-        raise ConfigError(["[policy] bundle: a run needs a policy; give a bundle with --policy"])
+        raise ConfigError(
+            [
+                "[policy] bundle: a run needs a policy; give a bundle with --policy, or the "
+                "configuration of the run with --config"
+            ]
+        )
     return config
 
 

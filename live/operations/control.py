@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from live.journal.reading import JournalReader
 from live.operations.place import Place, ask_page
 from live.risk import TradingState
 from live.trading.unexplained import refuse_unexplained
+from live.venues.symbols import among
 
 __all__ = ["NoDaemonError", "Place", "give", "restored", "status"]
 
@@ -107,8 +108,7 @@ def _in_journal(path: Path, name: str, reason: str, options: Mapping[str, Any]) 
             journal.latch(TradingState.REDUCING.value, "operator", f"{reason} ({by})")
             return f"{path.name}: reducing from the next start on"
         if name == "acknowledge":
-            symbol = options.get("symbol")
-            _refuse_unknown(journal, symbol)
+            symbol = _known(journal, options.get("symbol"))
             count = journal.acknowledge(f"{by}: {reason}", symbol)
             return f"{path.name}: {count} adjustments acknowledged"
         refuse_unexplained(journal)
@@ -130,13 +130,22 @@ def _taken_over(path: Path) -> Journal:
     )
 
 
-def _refuse_unknown(journal: JournalReader, symbol: str | None) -> None:
+def _known(journal: JournalReader, spelling: str | None) -> str | None:
+    """The symbol of a journal that a spelling means; None = none was asked for."""
+    if spelling is None:
+        return None
     known = {*journal.symbols(), *(row.symbol for row in journal.adjustments())}
-    if symbol is not None and symbol not in known:
-        raise ValueError(
-            f"--symbol: the journal knows no {symbol!r}; expected one of "
-            f"{', '.join(sorted(known)) or 'none, it is empty'}"
-        )
+    symbol = among(spelling, known)
+    if symbol is None:
+        raise _unknown(spelling, known)
+    return symbol
+
+
+def _unknown(spelling: str, known: Iterable[str]) -> ValueError:
+    return ValueError(
+        f"--symbol: the journal knows no {spelling!r}; expected one of "
+        f"{', '.join(sorted(known)) or 'none, it is empty'}"
+    )
 
 
 def restored(path: Path, reason: str) -> Path:
@@ -176,7 +185,7 @@ def status(place: Place, symbol: str | None = None) -> dict[str, Any]:
     """What the page shows, or what the journal knows; ``via`` says which.
 
     Args:
-      symbol: the one in detail; None = the first.
+      symbol: the one in detail, in any spelling; None = the first, of a journal every one.
 
     Raises:
       ValueError: it is not traded. FileNotFoundError: there is neither a daemon nor a journal.
@@ -191,8 +200,21 @@ def status(place: Place, symbol: str | None = None) -> dict[str, Any]:
     halt = mailbox.read_halt(place.folder)
     if halt is not None:
         found["halt_file"] = halt
-    found["accounts"] = [_account(path) for path in place.journals]
+    accounts = [_account(path) for path in place.journals]
+    if symbol is not None:
+        _narrow(accounts, symbol)
+    found["accounts"] = accounts
     return found
+
+
+def _narrow(accounts: list[dict[str, Any]], spelling: str) -> None:
+    """Leave one symbol alone; a ValueError says that no journal knows it."""
+    known = {row["symbol"] for account in accounts for row in account["symbols"]}
+    symbol = among(spelling, known)
+    if symbol is None:
+        raise _unknown(spelling, known)
+    for account in accounts:
+        account["symbols"] = [row for row in account["symbols"] if row["symbol"] == symbol]
 
 
 def _account(path: Path) -> dict[str, Any]:

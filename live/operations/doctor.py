@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from live.operations import doctor_account as accounts
 from live.operations import doctor_policy as policies
 from live.operations import doctor_venue as asks
 from live.operations import preflight
-from live.operations.doctor_rows import Row, Verdict, answered, guarded
+from live.operations.doctor_rows import NETWORK, Row, Verdict, answered, guarded
 from live.operations.doctor_venue import Visit
 from live.secrets import read_secrets
 from live.timing import OffsetEstimator
 from live.types import UnreadableError
+from live.venues.codes import UnreachableError
 
 _CHECK_SECONDS = 20.0
 _HISTORY_SECONDS = 60.0
@@ -106,6 +108,8 @@ def examined(
     # Heavy, and of no use where the configuration is wrong.
     from live.runner import clock_limits, venue_of
 
+    # The rows say the same; without logs that are configured it would be printed beside them.
+    logging.getLogger("live.venues.circuit").addHandler(logging.NullHandler())
     limits, estimator = clock_limits(config), OffsetEstimator()
     clock = SystemClock(estimator, limits)
     visit = Visit(
@@ -128,6 +132,8 @@ async def visited(visit: Visit) -> list[Row]:
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
                 await visit.venue.connect()
+        except UnreachableError as error:
+            return [Row("environment", "venue", Verdict.FAIL, str(error), NETWORK)]
         except (UnreadableError, ValueError, OSError, TimeoutError) as error:
             said = str(error) or f"no answer within {_CHECK_SECONDS:g} s"
             fix = "look at the network and at the keys"
@@ -135,6 +141,8 @@ async def visited(visit: Visit) -> list[Row]:
         rows = []
         for group, name, check in _OF_ACCOUNT:
             rows += await answered(group, name, functools.partial(check, visit), _CHECK_SECONDS)
+            if rows and rows[0].fix == NETWORK:  # nothing else could be asked
+                return rows
         rows += await _listed(visit)
         return rows
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from live.journal.failures import JournalError
 from live.secrets import redact
 from live.types import UnreadableError
+from live.venues.codes import UnreachableError
 
 _log = logging.getLogger("live.operations.doctor")
 
@@ -39,6 +40,8 @@ class Row:
     fix: str = ""
 
 
+# What to do where no connection to the venue comes about.
+NETWORK = "check the network, or [venue] base_url"
 Check = Callable[[], Iterator[Row]]
 
 
@@ -79,6 +82,8 @@ def _broken(group: str, name: str, error: Exception) -> Row:
     """What is expected to go wrong says so itself; anything else is a defect of the check."""
     said = redact(" ".join(str(error).split()))
     expected = ValueError | OSError | ImportError | JournalError | UnreadableError
+    if isinstance(error, UnreachableError):
+        return Row(group, name, Verdict.FAIL, said, NETWORK)
     if isinstance(error, expected):
         return Row(group, name, Verdict.FAIL, said or type(error).__name__)
     _log.error("the check %s of %s broke", name, group, exc_info=error)

@@ -21,7 +21,7 @@ from live.operations.control import Place
 from live.operations.doctor_rows import Check, Row, Verdict, guarded, worst
 from live.secrets import read_private, read_secrets, refuse_unused
 
-__all__ = ["Row", "Verdict", "checks", "loaded", "local", "worst"]
+__all__ = ["Row", "Verdict", "checks", "loaded", "local", "policy", "worst"]
 
 
 def checks(
@@ -73,7 +73,7 @@ def local(
         ("config", "training", lambda: _training(config)),
         ("modes", "switches", lambda: _modes(config, confirm)),
         ("secrets", "keys", lambda: _secrets(config, credentials, path, environ)),
-        ("policy", "fit", lambda: _policy(config)),
+        ("policy", "fit", lambda: policy(config)),
         (host.GROUP, "versions", host.versions),
         (host.GROUP, "disk", lambda: host.disk(config)),
         (host.GROUP, "fsync", lambda: host.syncs(config)),
@@ -140,19 +140,20 @@ def _secrets(
             yield Row("secrets", "copies", Verdict.FAIL, text, "remove it there and make a new key")
 
 
-def _policy(config: configs.LiveConfig) -> Iterator[Row]:
-    policy = config.policy
-    if not policy.sources:
+def policy(config: configs.LiveConfig) -> Iterator[Row]:
+    """Whether there is a policy, and whether it fits the configuration."""
+    given = config.policy
+    if not given.sources:
         text = "[policy] bundle: give a bundle, factory or baseline"
         yield Row("policy", "fit", Verdict.FAIL, text)
-    elif policy.bundle is not None and not policy.bundle.exists():
-        text = f"[policy] bundle: {policy.bundle} does not exist"
+    elif given.bundle is not None and not given.bundle.exists():
+        text = f"[policy] bundle: {given.bundle} does not exist"
         yield Row("policy", "fit", Verdict.FAIL, text)
     else:
         try:
             said = _fit(config)
         except (ValueError, OSError, ImportError) as error:
-            yield Row("policy", "fit", Verdict.FAIL, f"[policy] {policy.sources[0]}: {error}")
+            yield Row("policy", "fit", Verdict.FAIL, f"[policy] {given.sources[0]}: {error}")
         else:
             yield Row("policy", "fit", Verdict.OK, said)
 
@@ -169,8 +170,8 @@ def _fit(config: configs.LiveConfig) -> str:
     from live.trading.policies import decision_of, policy_of
 
     decision = decision_of(config.env_of(config.symbols[0]), unfiltered(terms_of(config)))
-    _, policy = policy_of(config, decision)
-    return f"{policy.name} fits"
+    _, found = policy_of(config, decision)
+    return f"{found.name} fits"
 
 
 # State ------------------------------------------------------------------------------------------

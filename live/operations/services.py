@@ -25,7 +25,7 @@ from live.venue import Venue
 try:
     import aiohttp
 except ImportError as error:
-    raise missing_extra("live services", "aiohttp", "live") from error
+    raise missing_extra("live trading", "aiohttp", "live") from error
 
 _log = logging.getLogger("live.operations.services")
 

@@ -31,6 +31,8 @@ from live.types import (
     Side,
 )
 
+# A simulated account without steps fills in float64; no step of a venue is finer than this.
+_ROUNDED = 1 + Decimal("1e-9")
 # Wide enough that no sum of quantities is ever rounded: a rounded sum depends on its order.
 _EXACT = decimal.Context(prec=2500, traps=[decimal.InvalidOperation, decimal.Overflow])
 
@@ -132,7 +134,8 @@ class TrackedOrder:
     def contradicted(self) -> bool:
         """Whether fills say what the state or the size excludes."""
         never_live = (IntentState.REJECTED, IntentState.NOT_SENT, IntentState.NOT_ARRIVED)
-        return self.filled > self.quantity or (self.filled > 0 and self.state in never_live)
+        more = self.filled > self.quantity * _ROUNDED
+        return more or (self.filled > 0 and self.state in never_live)
 
 
 def move(order: TrackedOrder, state: IntentState) -> TrackedOrder:

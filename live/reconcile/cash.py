@@ -11,12 +11,11 @@ from typing import Any
 
 from live.reconcile.compare import CASH_TOLERANCE, Leg, cash_finding, explained_equity
 from live.reconcile.findings import CashMismatch
-from live.types import ZERO, Fill
+from live.types import DUST, ZERO, Fill
 
 # Looks whose fills do not lead to the positions, after which the book begins anew: the difference
 # of the position is a finding of its own.
 _PATIENCE = 10
-_DUST = Decimal("1e-9")  # base units
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,4 +129,4 @@ class CashBook:
 def _leads_to(leg: Leg, quantity: Decimal) -> bool:
     """Whether the fills of a leg end in a position."""
     moved = sum((one.signed for one in leg.fills), start=leg.quantity)
-    return abs(moved - quantity) <= _DUST
+    return abs(moved - quantity) <= DUST

@@ -35,6 +35,7 @@ from live.reconcile.findings import (
     TargetMissing,
 )
 from live.types import (
+    DUST,
     ZERO,
     Bracket,
     Configured,
@@ -49,7 +50,6 @@ from live.types import (
     Unknown,
 )
 
-_DUST = Decimal("1e-9")  # base units, where the instrument has no step
 CASH_TOLERANCE = Decimal("0.005")  # of equity
 
 
@@ -175,7 +175,7 @@ def _position(
     fills_read: bool,
 ) -> Iterator[Finding]:
     step = snapshot.instrument.quantity_step
-    tolerance = step if step > 0 else _DUST
+    tolerance = step if step > 0 else DUST
     difference = quantity - view.position
     if abs(difference) >= tolerance:
         # An adjustment that took up a fill which is booked later would count it twice.
@@ -186,7 +186,7 @@ def _position(
             foreign = explained or abs(view.position) < tolerance
             yield PositionMismatch(view.position, quantity, foreign)
     residue = isinstance(snapshot.position, Held) and snapshot.position.residue
-    direction = 0 if residue or abs(quantity) <= _DUST else 1 if quantity > 0 else -1
+    direction = 0 if residue or abs(quantity) <= DUST else 1 if quantity > 0 else -1
     if direction != planner.direction:
         yield DirectionChanged(planner.direction, direction)
     elif direction and abs(quantity - planner.target_quantity) >= planner.target_tolerance:

@@ -228,15 +228,19 @@ class RiskConfig(Table):
 
     Attributes:
       max_order_notional: quote units; None = 1.05 * leverage * what of the equity the symbol may
-        use. max_position_notional, max_gross_notional: of one symbol and of all; None = 1.05 *
-        equity * leverage. price_collar: distance of the sizing price from mark and last close.
-      snapshot_age_seconds: of what an order is sized on. orders_per_minute, orders_per_day: that
-        increase risk. delisting_hours: before a delisting nothing is opened.
-      daily_loss_limit, max_drawdown: fractions of the equity at 00:00 UTC and of its peak.
-      max_rejections, max_rate_denied_bars, max_invalid_actions, max_slow_writes: in a row.
+        use. max_position_notional: of one symbol; None = 1.05 * equity * leverage.
+      max_gross_notional: of all symbols; None = 1.05 * equity * leverage.
+      price_collar: distance of the sizing price from mark and last close.
+      snapshot_age_seconds: of what an order is sized on.
+      orders_per_minute: orders of a minute that increase risk. orders_per_day: and of a day.
+      delisting_hours: before a delisting nothing is opened.
+      daily_loss_limit: fraction of the equity at 00:00 UTC. max_drawdown: of its peak.
+      max_rejections: refused orders in a row. max_rate_denied_bars: bars in a row on which the
+        limits of orders denied one. max_invalid_actions: actions in a row that make no sense.
+      max_slow_writes: slow commits of the journal in a row.
       breaker_action: "flatten" or "reduce", after a loss limit. disabled: limits switched off.
       deadman_seconds: the venue cancels resting orders once this program has been silent for so
-        long, set with every connection; 0 = its timer is left alone.
+        long, set with every connection; 3 to 300 on Bybit; 0 = its timer is left alone.
     """
 
     max_order_notional: float | None = number(None, optional=True, above=0)

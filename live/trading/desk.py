@@ -138,6 +138,7 @@ class Desk:
         cleared = self._journal.clear_latches(by, reason)
         self._latches = self._latches.cleared()
         self._to_flatten.clear()
+        _log.info("resumed by %s: %s (%d latches cleared)", by, reason, cleared)
         return cleared
 
     def acknowledge(self, by: str, symbol: str | None = None) -> int:

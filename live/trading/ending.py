@@ -40,9 +40,8 @@ async def _remaining(venue: Venue, symbol: str) -> str:
         case Flat():
             return f"nothing of {symbol} remains at the venue"
         case Held() as held:
-            return (
-                f"{held.quantity} {symbol} remain, stop {held.stop_price}, "
-                f"target {held.target_price}, held by the venue"
-            )
+            legs = {"stop": held.stop_price, "target": held.target_price}
+            told = [f"{name} {price} held by the venue" for name, price in legs.items() if price]
+            return f"{held.quantity} {symbol} remain, {' and '.join(told) or 'without a stop'}"
         case Unknown(reason):
             return f"the position of {symbol} is unknown: {reason}"

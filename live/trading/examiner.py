@@ -101,7 +101,8 @@ class Examiner:
         known = fill.client_id and self._journal.knows(fill.client_id, self.symbol)
         if not known or not (order := self._journal.tracked(fill.client_id)).contradicted:
             return
-        detail = f"{order.client_id} is {order.state}, and {order.filled} of it was traded"
+        asked = f"{order.client_id} of {order.quantity} is {order.state}"
+        detail = f"{asked}, and {order.filled} was traded"
         self._desk.latch(Latch(TradingState.REDUCING, "mismatch", detail))
 
     def revised(self, revisions: Iterable[Revision]) -> None:

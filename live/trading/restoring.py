@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from live.journal import Journal
 from live.journal.reading import position_change
 from live.orders import IntentState
 from live.planner.decision import Decision, SymbolState
 from live.planner.memory import sign
 from live.reconcile.startup import restore
-from live.types import ZERO, Bracket, Fill, Flat, Held, Instrument, Role
+from live.types import DUST, ZERO, Bracket, Fill, Flat, Held, Instrument, Role
 
 # Where an instrument has no step, base units.
-_DUST = Decimal("1e-9")
 
 
 def restored(
@@ -35,7 +32,7 @@ def restored(
       brackets: the policy's own stops guard the position.
     """
     symbol = instrument.symbol
-    step = max(instrument.quantity_step, _DUST)
+    step = max(instrument.quantity_step, DUST)
     begun = beginning(journal, symbol)
     legs = held = None
     if isinstance(position, Held) and begun is not None:

@@ -21,6 +21,7 @@ from live.risk.breakers import Breakers
 from live.risk.circuit import loss
 from live.types import Flat, Held, OrderReport, Position, Snapshot, Unknown
 from live.venue import Venue, usage_of
+from live.venues.symbols import among
 
 if TYPE_CHECKING:
     from live.trading.daemon import Daemon
@@ -35,14 +36,14 @@ def status_of(daemon: Daemon, symbol: str | None = None) -> dict[str, Any]:
     """Everything that `live.operations.server.StatusSource.status` promises.
 
     Args:
-      symbol: the one whose orders and decisions are wanted too; None = the first.
+      symbol: the one whose orders and decisions are wanted too, in any spelling; None = the first.
 
     Raises:
       ValueError: it is not traded.
     """
     names = [one.symbol for one in daemon.symbols]
-    chosen = names[0] if symbol is None else symbol
-    if chosen not in names:
+    chosen = names[0] if symbol is None else among(symbol, names)
+    if chosen is None:
         raise ValueError(f"symbol: {symbol!r} is not traded; expected one of {', '.join(names)}")
     now_ms, risk = daemon.clock.now_ms(), daemon.symbols[0].trader.config.risk
     return {
@@ -236,7 +237,7 @@ def protection_of(symbol: str, seen: Snapshot | None, journal: Journal) -> dict[
         "state": "bare" if stop is None else "protected",
         "stop_price": stop,
         "target_price": target,
-        "where": "venue" if known is None else known.where_held,
+        "where": None if stop is None else "venue" if known is None else known.where_held,
     }
 
 

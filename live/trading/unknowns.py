@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from live.journal import Journal
 from live.orders import IntentState
 from live.trading.following import Following
 from live.types import Bracket, IntentKind
+
+_log = logging.getLogger("live.trading.unknowns")
 
 
 class Unknowns:
@@ -48,10 +51,13 @@ class Unknowns:
             self.searches[client_id] = asyncio.ensure_future(self._search(client_id, bracket))
 
     async def _search(self, client_id: str, bracket: Bracket | None) -> None:
+        _log.warning("%s: what became of %s is not known; asking", self._symbol, client_id)
         try:
             await self._following.resolve(client_id, bracket)
         finally:
             del self.searches[client_id]
+        found = self._journal.tracked(client_id)
+        _log.info("%s: %s is %s, %s filled", self._symbol, client_id, found.state, found.filled)
         self._settled()
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ name says so.
 """
 
 from live.types.account import (
+    DUST,
     ZERO,
     AccountInfo,
     Balance,
@@ -52,6 +53,7 @@ from live.types.snapshot import (
 )
 
 __all__ = [
+    "DUST",
     "ZERO",
     "Absent",
     "AccountInfo",

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import NoReturn
 
 ZERO = Decimal(0)
+DUST = Decimal("1e-9")  # base units; a position of this size is none
 
 
 class MarginMode(enum.StrEnum):

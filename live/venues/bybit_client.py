@@ -122,7 +122,7 @@ class BybitClient:
                 raise answer
             wait = self._jitter.uniform(0, pause)
             if not loop.time() + wait < deadline:
-                raise UnreadableError(f"{VENUE} {what}: {answer}.")
+                raise codes.unread(f"{VENUE} {what}", self.hosts.rest, answer)
             await asyncio.sleep(wait)
             pause = min(2 * pause, 4.0)
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from live.types import (
+    DUST,
     Balance,
     Flat,
     Held,
@@ -29,7 +30,6 @@ T = TypeVar("T")
 
 VENUE = "bybit"
 SETTLE = "USDT"
-_DUST = Decimal("1e-9")
 
 SIDES: Mapping[str, Side] = MappingProxyType({"Buy": Side.BUY, "Sell": Side.SELL})
 # The side of a leg without a position; "None" is how classic accounts write it.
@@ -158,13 +158,13 @@ def _leg(row: Fields, symbol: str) -> Leg:
     size = row.not_negative("size")
     if not isinstance(row.raw["size"], str):
         raise row.wrong("size", "a number written as text")
-    if side is None and size > _DUST:
+    if side is None and size > DUST:
         raise row.wrong("side", "Buy or Sell for a size above 0")
     if side is not None and size == 0:
         raise row.wrong("size", "a number > 0 beside a side")
     if (index, side) in ((1, Side.SELL), (2, Side.BUY)):
         raise row.wrong("side", f"the one of positionIdx {index}")
-    quantity = Decimal(0) if side is None or size <= _DUST else side.sign * size
+    quantity = Decimal(0) if side is None or size <= DUST else side.sign * size
     return Leg(index, quantity, row.positive("leverage"), row)
 
 

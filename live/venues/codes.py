@@ -49,6 +49,26 @@ class RefusedReadError(UnreadableError):
         self.code = code
 
 
+class UnreachableError(UnreadableError):
+    """No connection to the venue came about."""
+
+
+# Errors of the SDK's requests that tell of the way to the venue, not of the venue.
+_NO_WAY = ("ConnectionError", "ConnectTimeout", "ProxyError", "SSLError")
+
+
+def unread(what: str, host: str, answer: str) -> UnreadableError:
+    """The error of a read that got no answer.
+
+    Args:
+      what: venue and route. answer: the last thing learnt, which ends with the error's name.
+    """
+    name = answer.rpartition(" ")[2]
+    if name in _NO_WAY:
+        return UnreachableError(f"{what}: no connection to {host} ({name})")
+    return UnreadableError(f"{what}: {answer}.")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One code for some operations; ``category`` is what to make of it, if anything."""

@@ -5,7 +5,9 @@ Every spelling a user may write is normalised here, once per venue.
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterable
 
 _SETTLE = "USDT"
 _SWAP = re.compile(r"(?P<base>[0-9A-Z]{1,20})(/USDT(:USDT)?|USDT)")
@@ -31,3 +33,11 @@ def usdt_perpetual(spelling: str) -> str:
 def joined(spelling: str) -> str:
     """The same symbol as venues without separators write it: ``BTCUSDT``."""
     return usdt_perpetual(spelling).split("/", 1)[0] + _SETTLE
+
+
+def among(spelling: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that a spelling means; None = none of them."""
+    names = {spelling}
+    with contextlib.suppress(ValueError):  # no spelling of a venue stands for itself
+        names.add(usdt_perpetual(spelling))
+    return next((name for name in known if name in names), None)

@@ -339,7 +339,14 @@ A change (an order, a cancel, stop and target of a position) is sent once, whate
 called accepted or refused only where that is certain; everything else is in doubt, freezes the
 symbol and is resolved by asking the venue. "Done" says what the exchange did with it. A read is
 asked again where that may help, inside its deadline; a read that says nothing is never taken for
-"nothing is there"."""
+"nothing is there".
+
+| cell | means |
+|---|---|
+| right | the answer is what the exchange's books say |
+| in doubt | whether it was done is not known; [what is done then](live.md#what-happens-at-a-bar) |
+| unreadable | nothing was learnt; what follows the colon is why |
+| not listed | the venue says that there is no such symbol |"""
 
 
 def _tables(name: str, adapter: Adapter) -> str:

@@ -325,3 +325,12 @@ def test_an_error_of_the_venue_leaves_the_samples_taken_before() -> None:
     with pytest.raises(TimeoutError):
         asyncio.run(synchronise(clock, estimator, server_time))
     assert estimator.reading(clock.monotonic()).measured
+
+
+def test_the_offset_of_an_exchange_on_this_machine_says_nothing() -> None:
+    usual = ClockLimits()
+    local = usual.of_own_time()
+    assert usual.warns(1e10) and usual.denial(1e10, 1.0)
+    assert not local.warns(1e10) and local.denial(1e10, 1.0) is None
+    # How well its time is known still counts.
+    assert local.denial(0.0, 5000.0)

@@ -90,9 +90,9 @@ def test_defaults_are_those_of_the_contract():
         ({"execute_on": "5 bananas"}, "execute_on: time frame '5 bananas': unknown unit"),
         ({"window_sizes": 0}, "window_sizes: must be whole numbers >= 1"),
         ({"window_sizes": (5, 5)}, "window_sizes: 2 sizes for 1 time frames"),
-        ({"margin_mode": "isolted"}, "margin_mode: must be one of ISOLATED, CROSS.*'isolated'"),
-        ({"margin_mode": MarginMode.UNKNOWN}, "margin_mode: must be one of ISOLATED, CROSS"),
-        ({"position_mode": "both"}, "position_mode: must be one of ONE_WAY, HEDGE"),
+        ({"margin_mode": "isolted"}, "margin_mode: must be one of isolated, cross.*'isolated'"),
+        ({"margin_mode": MarginMode.UNKNOWN}, "margin_mode: must be one of isolated, cross"),
+        ({"position_mode": "both"}, "position_mode: must be one of one_way, hedge"),
         ({"demo": 1}, "demo: must be true or false, was 1"),
         (
             {"transaction_fee": 1.0},
@@ -419,7 +419,8 @@ def test_a_daemon_is_found_although_its_environment_is_broken(tmp_path):
 
 
 def test_what_is_shown_can_be_read_again(tmp_path):
-    first = load(write(tmp_path, TEXT), {"server.port": "0", "policy.bundle": "runs/b"}, {})
+    given = {"server.port": "0", "policy.bundle": str(tmp_path / "runs" / "b")}
+    first = load(write(tmp_path, TEXT), given, {})
     text = template.merged(first, {})
     again = load(write(tmp_path, text), {}, {})
     assert again == first

@@ -20,7 +20,7 @@ import pytest
 
 from live import config as configs
 from live import mailbox
-from live.clock import ClockLimits, OffsetEstimator
+from live.clock import ClockLimits, OffsetEstimator, SystemClock
 from live.exchange.book import OrderKind, OrderRequest
 from live.exchange.opening import default_instrument
 from live.exchange.server import ExchangeServer
@@ -37,6 +37,7 @@ from live.secrets import Secret, private_folder
 from live.types import Bars, Side, UnreadableError
 from live.venue import Venue
 from live.venues.bybit import BybitVenue
+from live.venues.bybit_wire import Timeouts
 from tests.live import harness
 from tests.live.harness import BTC, SYMBOL, ServerClock, exchange, minutes, venue_of
 
@@ -188,6 +189,19 @@ def test_a_venue_that_does_not_answer_is_one_row(frame):
     assert list(rows) == [("environment", "venue")]
     assert rows["environment", "venue"].verdict is FAIL
     assert "API key" in rows["environment", "venue"].text
+
+
+@pytest.mark.parametrize("keys", [(), ("key" * 4, "secret" * 4)])
+def test_without_a_network_one_row_says_what_to_do(keys):
+    address = "http://127.0.0.1:9"
+    config = configs.load(None, {**SETTINGS, "venue.base_url": address}, {})
+    clock, patient = SystemClock(OffsetEstimator()), Timeouts(read_deadline=1.0)
+    venue = BybitVenue(*(keys or ("", "")), clock=clock, base_url=address, timeouts=patient)
+    visit = Visit(config, venue, clock, OffsetEstimator(), ClockLimits())
+    (row,) = asyncio.run(doctor.visited(visit))
+    assert row.verdict is FAIL
+    assert f"no connection to {address} (ConnectionError)" in row.text
+    assert row.fix == "check the network, or [venue] base_url"
 
 
 def test_real_money_needs_the_account_that_was_confirmed(frame):

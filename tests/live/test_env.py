@@ -635,6 +635,55 @@ def test_the_confirmed_account_must_be_the_one_of_the_keys(monkeypatch: pytest.M
     run(test())
 
 
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        ({}, {"base_url": "https://api-demo.bybit.com"}, "only the address of a local exchange"),
+        ({}, {"stream_url": "wss://example.com"}, "only the address of a local exchange"),
+        ({"demo": False}, {"base_url": "http://127.0.0.1:1"}, "is not real money"),
+        ({}, {"base_url": "http://127.0.0.1:1", "trader": object()}, "not used: trader="),
+    ],
+)
+@pytest.mark.parametrize(
+    "made",
+    [
+        (BybitFuturesTradingEnv, BybitFuturesTradingEnvConfig),
+        (BybitFuturesSLTPTradingEnv, BybitFuturesSLTPTradingEnvConfig),
+    ],
+)
+def test_addresses_are_those_of_a_local_exchange(
+    made: Any, config: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        made[0](made[1](**config), **options)
+
+
+def test_a_local_exchange_is_traded_whatever_its_time_is() -> None:
+    """Its bars are of another year than this machine's clock, and nothing is denied for that."""
+
+    async def test() -> None:
+        server = exchange(minutes(260), 200, speed=1.0)
+        async with server.running():
+            config = BybitFuturesTradingEnvConfig(
+                **FRAMES, symbol=SYMBOL, leverage=3, action_levels=LEVELS
+            )
+            keys = {"api_key": server.api_key, "api_secret": server.api_secret}
+            env = BybitFuturesTradingEnv(config, base_url=server.url, **keys)
+            _, info = await env.reset()
+            assert abs(info["clock_offset_ms"]) > 86_400_000
+            step = asyncio.ensure_future(env.step(LONG))
+            for _ in range(400):
+                if server.engine.position(BTC):
+                    break
+                await asyncio.sleep(0.05)
+            assert server.engine.position(BTC) > 0
+            step.cancel()
+            await asyncio.gather(step, return_exceptions=True)
+            await env.close()
+
+    run(test())
+
+
 def closes_over_opens(frame: pd.DataFrame) -> pd.DataFrame:
     """Two columns, and one that is no feature."""
     frame["feature_body"] = frame["close"] / frame["open"] - 1

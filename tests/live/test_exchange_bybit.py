@@ -5,6 +5,8 @@ import contextlib
 import itertools
 import json
 import queue
+import subprocess
+import sys
 import time
 from decimal import Decimal
 
@@ -14,6 +16,7 @@ import requests
 from pybit.exceptions import FailedRequestError, InvalidRequestError
 from pybit.unified_trading import HTTP
 
+from jaxtrade.market import synthetic
 from live.exchange.bybit_access import sign
 from live.exchange.cli import exchange
 from live.exchange.server import ExchangeServer
@@ -590,3 +593,46 @@ def test_command_names_what_is_wrong(capsys, tmp_path):
     assert "none.csv" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         exchange(["serve", "--initial-balance", "-1"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--symbols", "BTCUSDT,BTCUSDT"], "a name comes twice"),
+        (["--symbols", "BTCUSDT,ETH/USDT"], "such as ETHUSDT; got 'ETH/USDT'"),
+        (["--symbols", "BTCUSDT,ETHUSDT", "--frame", "some.csv"], "the bars of one symbol"),
+    ],
+)
+def test_command_refuses_symbols_that_it_cannot_list(words, message, capsys):
+    assert exchange(["serve", *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_command_lists_the_symbols_it_is_given(monkeypatch):
+    made = []
+
+    async def served(server, *_):
+        made.append(server.engine)
+
+    monkeypatch.setattr("live.exchange.cli._serve", served)
+    assert exchange(["serve", "--symbols", "BTCUSDT,ETHUSDT"]) == exchange(["serve"]) == 0
+    both, usual = (list(engine.instruments) for engine in made)
+    assert (both, usual) == (["BTCUSDT", "ETHUSDT"], ["BTCUSDT"])
+    assert made[0].instruments["ETHUSDT"].symbol == "ETH/USDT:USDT"
+
+
+def test_bars_of_symbols_that_are_not_listed_say_how_to_list_them():
+    frame = synthetic.minutes(0, 10)
+    with pytest.raises(ValueError, match=r"got \['BTCUSDT', 'ETHUSDT'\]\. instruments= says"):
+        ExchangeServer({"BTCUSDT": frame, "ETHUSDT": frame}, history=2)
+
+
+@pytest.mark.parametrize(
+    ("module", "feature"),
+    [("live.exchange.cli", "the local exchange"), ("live.operations.channels", "live trading")],
+)
+def test_a_missing_package_is_named(module, feature):
+    code = f"import sys; sys.modules['aiohttp'] = None; import {module}"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    said = "needs the package 'aiohttp'; install it with: pip install 'jaxtrade[live]'."
+    assert ended.stderr.splitlines()[-1] == f"ImportError: {feature}: {said}"

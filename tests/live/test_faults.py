@@ -20,7 +20,11 @@ from tests.live.harness import BTC, FLAT, LONG, SHORT, Rig, trading
 @pytest.mark.parametrize(
     "fault", ["accept_then_drop", "html_502", "accept_then_garbage", "drop_before_accept"]
 )
-def test_a_doubtful_entry_is_asked_about_and_never_sent_again(fault: str) -> None:
+def test_a_doubtful_entry_is_asked_about_and_never_sent_again(
+    fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="live.trading.unknowns")
+
     async def test(rig: Rig) -> None:
         rig.server.faults.add("order/create", fault)
         acted = await rig.bar(LONG)
@@ -30,6 +34,9 @@ def test_a_doubtful_entry_is_asked_about_and_never_sent_again(fault: str) -> Non
         assert (rig.held > 0) == arrived
         assert not rig.trader.frozen
         rig.check()
+        asked, found = (record.getMessage() for record in caplog.records)
+        assert "is not known; asking" in asked
+        assert ("is FILLED" in found) == arrived
         posts = rig.server.requests("order/create")
         assert len(posts) == 1
         # The next bar decides again, on what is there.

@@ -20,7 +20,7 @@ import pytest
 from jaxtrade.cli import _summary
 from live import mailbox
 from live.cli import live
-from live.config import ConfigError
+from live.config import ConfigError, load
 from live.config.environments import BybitFuturesTradingEnvConfig
 from live.config.tables import ServerConfig
 from live.journal import Journal
@@ -113,7 +113,8 @@ def test_wrong_usage_is_exit_code_1(words, capsys):
     assert "error: " in capsys.readouterr().err
 
 
-def test_init_writes_a_file_that_works_and_never_overwrites(here, capsys):
+def test_init_writes_a_file_that_works_and_never_overwrites(here, monkeypatch, capsys):
+    monkeypatch.setattr(preflight, "_fit", lambda config: "fits")
     assert live(["init", "--policy", "bundle"]) == 0
     (here / "bundle").mkdir()
     text = (here / "live.toml").read_text()
@@ -124,6 +125,47 @@ def test_init_writes_a_file_that_works_and_never_overwrites(here, capsys):
     assert "exists already" in capsys.readouterr().err
     assert live(["init", "x.toml", "--environment", "BybitFuturesSLTPTradingEv"]) == 1
     assert "did you mean 'BybitFuturesSLTPTradingEnv'" in capsys.readouterr().err
+
+
+def test_the_bundle_of_a_file_is_found_from_anywhere(here, monkeypatch):
+    """Beside the file in the file, beside the caller in options and variables."""
+    (here / "runs").mkdir()
+    (here / "etc").mkdir()
+    assert live(["init", "etc/live.toml", "--policy", "runs/bundle"]) == 0
+    file = here / "etc" / "live.toml"
+    assert 'bundle = "../runs/bundle"' in file.read_text()
+    monkeypatch.chdir(here / "runs")
+    found = load(file).policy.bundle
+    assert found is not None
+    assert found.resolve() == here / "runs" / "bundle"
+    assert load(file, {"policy.bundle": "bundle"}).policy.bundle == Path("bundle")
+    assert load(file, environ={"JAXTRADE__POLICY__BUNDLE": "x"}).policy.bundle == Path("x")
+    file.write_text("[policy]\nbundle = 'none'\n")
+    assert load(file).policy.bundle is None
+    file.write_text("[policy]\nbundle = '/somewhere'\n")
+    assert load(file).policy.bundle == Path("/somewhere")
+    file.write_text("[policy]\nbundle = 3\n")
+    with pytest.raises(ConfigError, match="bundle"):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "give a bundle, factory or baseline"),
+        (["--set", "policy.baseline=moving_avrage_cross"], "baseline: "),
+        (["--set", "policy.bundle=gone"], "gone does not exist"),
+    ],
+)
+def test_what_a_run_would_refuse_does_not_fit(capsys, words, said):
+    assert live(["config", "check", *words]) == 1
+    out = capsys.readouterr().out
+    assert "does not fit: [policy]" in out
+    assert said in out
+    assert live(["config", "check", "--json", *words]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["fits"] is False
+    assert said in found["problems"][0]
 
 
 def test_check_has_one_row_per_finding(configured, capsys):
@@ -260,7 +302,7 @@ def test_run_passes_keys_and_confirmation_to_a_real_account(configured, monkeypa
         (["--mode", "live"], "demo: must be false"),
         (["--confirm-live", "777"], "only for mode 'live'"),
         (["--credentials", "keys"], "not used: paper mode reads no keys"),
-        (["--set", "policy.bundle=none"], "a run needs a policy"),
+        (["--set", "policy.bundle=none"], "or the configuration of the run with --config"),
         (["--set", "runner.mode"], "expected TABLE.FIELD=VALUE"),
         (["--set", "runnr.mode=x"], "did you mean 'runner'"),
     ],
@@ -420,6 +462,19 @@ def test_status_without_a_page_reads_the_journal(configured, capsys):
     out = capsys.readouterr().out
     assert "drawdown" in out
     assert "10000.5" in out
+
+
+def test_status_of_one_symbol_of_a_journal(configured, capsys):
+    journal = open_journal(configured / "state")
+    for symbol in ("BTC/USDT:USDT", "ETH/USDT:USDT"):
+        journal.adjust(symbol, "position", Decimal(0), Decimal(1), {}, acknowledged_by="me")
+    journal.close()
+    assert live(["status", "--json", "--symbol", "ethusdt"]) == 0
+    (account,) = json.loads(capsys.readouterr().out)["accounts"]
+    assert [row["symbol"] for row in account["symbols"]] == ["ETH/USDT:USDT"]
+    assert live(["status", "--symbol", "XRPUSDT"]) == 1
+    assert "knows no 'XRPUSDT'; expected one of BTC/USDT:USDT, ETH" in capsys.readouterr().err
+    assert live(["acknowledge", "--symbol", "ETHUSDT", "--reason", "x"]) == 0
 
 
 # Commands to a daemon ---------------------------------------------------------------------------

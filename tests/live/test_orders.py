@@ -137,6 +137,8 @@ def test_a_late_fill_is_booked_in_a_terminal_state_and_stands_out_where_it_contr
     assert (late.filled, late.contradicted) == (D(1), False)
     assert advance(order(state=S.NOT_ARRIVED), fill()).contradicted
     assert advance(order(), fill(quantity=D(3))).contradicted
+    rounded = advance(order(), fill(quantity=order().quantity * (1 + D("1e-15"))))
+    assert not rounded.contradicted
 
 
 def test_a_filled_status_asks_for_the_fills_and_never_infers_them():

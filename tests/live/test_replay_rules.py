@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxtrade.market import synthetic
 from live import config as configs
 from live.replay.backtest import replay
 
@@ -41,3 +42,16 @@ def test_a_liquidation_halts_a_replay_where_limits_act(enforced: bool) -> None:
     # Afterwards the policy wants to be long again, with whatever is left.
     assert (report["trades"] > 2) != enforced
     assert bool(report["denied"]) == enforced
+
+
+def test_the_rounding_of_a_simulated_fill_contradicts_nothing() -> None:
+    more = {
+        "policy.baseline": "random",
+        "env.action_levels": [-1, -0.5, 0, 0.5, 1],
+        "risk.orders_per_minute": "100",
+        "risk.orders_per_day": "10000",
+    }
+    config: Any = configs.load(None, {**SETTINGS, **more}, {})
+    report = replay(config, synthetic.minutes(3, 200), enforce_risk=True)
+    assert report["latches"] == []
+    assert report["trades"] > 100

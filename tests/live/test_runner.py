@@ -519,6 +519,15 @@ def test_the_clock_is_measured_again_in_time_and_after_a_sleep() -> None:
     assert woken == [25]
 
 
+def test_the_clock_is_not_compared_with_the_time_of_a_local_exchange() -> None:
+    def limits(**options: str) -> ClockLimits:
+        return runner.clock_limits(config.load(None, {"env.leverage": "2", **options}, {}))
+
+    assert limits().warns(1_000.0) and limits().denial(10_000.0, 1.0)
+    local = limits(**{"venue.base_url": "http://127.0.0.1:8900"})
+    assert not local.warns(10_000.0) and local.denial(10_000.0, 1.0) is None
+
+
 # From a bundle to a configuration ----------------------------------------------------------------
 
 

@@ -201,6 +201,8 @@ def test_a_daemon_shows_everything_of_its_symbol():
         assert limits["bankrupt"]["limit"] == 0.9
         with pytest.raises(ValueError, match="'ETH' is not traded; expected one of BTC/USDT:USDT"):
             rig.daemon.status("ETH")
+        for spelling in ("btcusdt", "BTC/USDT"):
+            assert plain(rig, spelling)["symbol"] == "BTC/USDT:USDT"
 
     trading(test)
 
