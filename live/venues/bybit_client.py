@@ -21,6 +21,7 @@ from live.venues.bybit_wire import (
     ADDRESS,
     ADDRESS_LIMIT,
     ENDPOINTS,
+    LOOKED_AT,
     Hosts,
     Timeouts,
 )
@@ -105,7 +106,7 @@ class BybitClient:
     ) -> Envelope:
         """Ask, and ask again inside the deadline while that may help.
 
-        What must not wait, in the reserved lane, passes an open circuit.
+        What must not wait, in the reserved lane or for a look, passes an open circuit.
 
         Raises:
           UnreadableError: no answer that counts, or the circuit is open; a
@@ -130,7 +131,7 @@ class BybitClient:
         self, what: str, lane: Lane, query: Mapping[str, object], within: float
     ) -> Envelope | UnreadableError | str:
         """One attempt: the reply, an error that is final, or why it may be worth another."""
-        attempt = self.circuits.begin(what, always=lane is Lane.RESERVED)
+        attempt = self.circuits.begin(what, always=lane is Lane.RESERVED or what in LOOKED_AT)
         if attempt is None:
             return self.circuits.said(what)
         answer: Envelope | UnreadableError | str = ""

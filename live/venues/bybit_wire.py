@@ -51,6 +51,8 @@ ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType(
         "execution/list": Endpoint("get_executions", 50),
     }
 )
+# Read in every look at the account: no stop is placed without one, so no circuit holds these up.
+LOOKED_AT = frozenset({"market/tickers", "account/wallet-balance"})
 ADDRESS = "address"
 ADDRESS_LIMIT = Limit(600, 5.0)
 

@@ -19,7 +19,7 @@ from live.operations.meter import PrometheusMeter
 from live.operations.metrics import Metrics
 from live.risk import TradingState
 from live.trading.status import status_of
-from live.types import Flat, UnreadableError
+from live.types import Bars, Flat, UnreadableError
 from live.venue import usage_of
 from live.venues.bybit import BybitVenue
 from live.venues.circuit import Attempt, Circuit, CircuitConfig, Circuits, Verdict
@@ -28,7 +28,8 @@ from tests.live.bybit_server import PATIENT, SYMBOL, ask_once, be_patient, conne
 from tests.live.harness import LONG, SHORT, Rig, trading
 
 CONFIG = CircuitConfig(failures=3, window_seconds=10.0, open_seconds=4.0)
-TICKERS, POSITION = "market/tickers", "position/list"
+TICKERS, KLINE, POSITION = "market/tickers", "market/kline", "position/list"
+BALANCE = "account/wallet-balance"
 
 
 def tripped(now: float = 0.0) -> Circuit:
@@ -132,7 +133,7 @@ def test_failures_while_it_is_open_do_not_keep_it_open():
 
 STEPS = st.lists(
     st.tuples(
-        st.floats(0.0, 6.0),
+        st.integers(0, 48).map(lambda eighths: eighths / 8),  # no sum of them is rounded
         st.sampled_from(["begin", "always", *Verdict]),
         st.integers(0, 9),
     ),
@@ -232,6 +233,11 @@ def routed(
     asyncio.run(whole())
 
 
+async def ordinary(venue: BybitVenue) -> Bars:
+    """A read that can wait."""
+    return await venue.closed_bars(SYMBOL, "1Minute", 3)
+
+
 async def broken(read: Callable[[], Awaitable[Any]], times: int = 5) -> None:
     """Read in vain."""
     for _ in range(times):
@@ -265,34 +271,34 @@ def test_what_counts_as_a_failure(fault):
     action, given = {**COUNTED, **NOT_COUNTED}[fault]
 
     async def scenario(venue, server, clock):
-        server.faults.add(TICKERS, action, None, **given)
-        await broken(lambda: venue.quote(SYMBOL), 4)
+        server.faults.add(KLINE, action, None, **given)
+        await broken(lambda: ordinary(venue), 4)
         assert venue._client.circuits.open == {}
-        await broken(lambda: venue.quote(SYMBOL), 1)
-        assert list(venue._client.circuits.open) == [TICKERS] * (fault in COUNTED)
+        await broken(lambda: ordinary(venue), 1)
+        assert list(venue._client.circuits.open) == [KLINE] * (fault in COUNTED)
 
     routed(scenario)
 
 
 def test_an_open_circuit_holds_up_its_own_route_and_says_so():
     async def scenario(venue, server, clock):
-        server.faults.add(TICKERS, "html_502", None)
-        await broken(lambda: venue.quote(SYMBOL))
+        server.faults.add(KLINE, "html_502", None)
+        await broken(lambda: ordinary(venue))
         server.faults.clear()
-        before = len(server.requests(TICKERS))
+        before = len(server.requests(KLINE))
         clock.advance_to(clock.now_ms() + 1_500)
         for _ in range(3):
             with pytest.raises(
                 UnreadableError, match=r"circuit open for another 3\.5 s .*HTTP 502"
             ):
-                await venue.quote(SYMBOL)
-        assert len(server.requests(TICKERS)) == before
+                await ordinary(venue)
+        assert len(server.requests(KLINE)) == before
         assert usage_of(venue).held_up == venue._client.circuits.open
-        assert list(usage_of(venue).held_up) == [TICKERS]
+        assert list(usage_of(venue).held_up) == [KLINE]
         await venue.balance()
         clock.advance_to(clock.now_ms() + 3_500)
-        await venue.quote(SYMBOL)
-        assert len(server.requests(TICKERS)) == before + 1
+        await ordinary(venue)
+        assert len(server.requests(KLINE)) == before + 1
         assert usage_of(venue).held_up == {}
 
     routed(scenario)
@@ -300,9 +306,9 @@ def test_an_open_circuit_holds_up_its_own_route_and_says_so():
 
 def test_a_ban_is_shown_beside_the_circuits():
     async def scenario(venue, server, clock):
-        server.faults.add(TICKERS, "ban")
+        server.faults.add(KLINE, "ban")
         with pytest.raises(RefusedReadError):
-            await venue.quote(SYMBOL)
+            await ordinary(venue)
         assert usage_of(venue).held_up == {"every route": "bybit code 403"}
 
     routed(scenario)
@@ -324,41 +330,52 @@ def test_what_must_not_wait_passes_an_open_circuit_and_closes_it():
     routed(scenario)
 
 
+def test_no_circuit_holds_up_what_every_look_reads():
+    async def scenario(venue, server, clock):
+        for route, read in ((TICKERS, lambda: venue.quote(SYMBOL)), (BALANCE, venue.balance)):
+            before = len(server.requests(route))
+            server.faults.add(route, "html_502", 7)
+            await broken(read, 7)
+            assert len(server.requests(route)) == before + 7
+            await read()
+        assert venue._client.circuits.open == {}
+
+    routed(scenario)
+
+
 def test_one_of_many_probes_and_the_others_wait_for_it():
     async def scenario(venue, server, clock):
-        server.faults.add(TICKERS, "html_502", None)
-        await broken(lambda: venue.quote(SYMBOL))
+        server.faults.add(KLINE, "html_502", None)
+        await broken(lambda: ordinary(venue))
         clock.advance_to(clock.now_ms() + 5_000)
-        before = len(server.requests(TICKERS))
-        found = await asyncio.gather(
-            *(venue.quote(SYMBOL) for _ in range(6)), return_exceptions=True
-        )
-        assert len(server.requests(TICKERS)) == before + 1
+        before = len(server.requests(KLINE))
+        found = await asyncio.gather(*(ordinary(venue) for _ in range(6)), return_exceptions=True)
+        assert len(server.requests(KLINE)) == before + 1
         assert sum("until a probe is answered" in str(one) for one in found) == 5
         server.faults.clear()
         clock.advance_to(clock.now_ms() + 5_000)
         be_patient(venue)
-        await asyncio.gather(*(venue.quote(SYMBOL) for _ in range(6)))
+        await asyncio.gather(*(ordinary(venue) for _ in range(6)))
 
     routed(scenario)
 
 
 def test_a_caller_who_gives_up_does_not_keep_the_place_of_the_probe():
     async def scenario(venue, server, clock):
-        server.faults.add(TICKERS, "html_502", 5)
-        await broken(lambda: venue.quote(SYMBOL))
+        server.faults.add(KLINE, "html_502", 5)
+        await broken(lambda: ordinary(venue))
         clock.advance_to(clock.now_ms() + 5_000)
-        server.faults.add(TICKERS, "reply_after", seconds=0.5)
-        before = len(server.requests(TICKERS))
-        probe = asyncio.ensure_future(venue.quote(SYMBOL))
-        while len(server.requests(TICKERS)) == before:
+        server.faults.add(KLINE, "reply_after", seconds=0.5)
+        before = len(server.requests(KLINE))
+        probe = asyncio.ensure_future(ordinary(venue))
+        while len(server.requests(KLINE)) == before:
             assert not probe.done()
             await asyncio.sleep(0.005)
         with pytest.raises(UnreadableError, match="until a probe is answered"):
-            await venue.quote(SYMBOL)
+            await ordinary(venue)
         probe.cancel()
         await asyncio.gather(probe, return_exceptions=True)
-        await venue.quote(SYMBOL)
+        await ordinary(venue)
         assert venue._client.circuits.open == {}
 
     routed(scenario)
@@ -369,9 +386,9 @@ def test_a_read_waits_for_the_probe_inside_its_deadline():
         async with connected() as (venue, server):
             quick = CircuitConfig(failures=2, open_seconds=0.3)
             venue._client.circuits = Circuits("bybit", quick, venue._clock)
-            server.faults.add(TICKERS, "html_502", 2)
-            await venue.quote(SYMBOL)
-            assert len(server.requests(TICKERS)) == 3
+            server.faults.add(KLINE, "html_502", 2)
+            await ordinary(venue)
+            assert len(server.requests(KLINE)) == 3
 
     asyncio.run(whole())
 
@@ -382,9 +399,9 @@ def test_a_reply_that_is_late_counts_if_it_had_the_time_to_come(connect, counts)
         venue._client.circuits = Circuits("bybit", CircuitConfig(failures=1), clock)
         late = replace(PATIENT, connect=connect, read_deadline=0.2, submit_deadline=30.0)
         be_patient(venue, late)
-        server.faults.add(TICKERS, "reply_after", None, seconds=0.6)
+        server.faults.add(KLINE, "reply_after", None, seconds=0.6)
         with pytest.raises(UnreadableError, match="no reply in time"):
-            await venue.quote(SYMBOL)
+            await ordinary(venue)
         assert bool(venue._client.circuits.open) is counts
 
     routed(scenario)
@@ -418,10 +435,10 @@ def test_a_minute_of_503_changes_nothing_and_is_over_two_looks_later():
         ask_once(rig.daemon.venue)
         for route in READS:
             rig.server.faults.add(route, "status", None, code=503)
-        await broken(lambda: rig.daemon.venue.quote(SYMBOL))
-        asked = len(rig.server.requests(TICKERS))
-        assert await rig.reconcile() is None
-        assert len(rig.server.requests(TICKERS)) == asked
+        await broken(lambda: ordinary(rig.daemon.venue))
+        asked = len(rig.server.requests(KLINE))
+        await broken(lambda: ordinary(rig.daemon.venue), 1)
+        assert len(rig.server.requests(KLINE)) == asked
         await looks(rig, 60)
         held_up = usage_of(rig.daemon.venue).held_up
         assert "HTTP 503" in held_up[TICKERS]
@@ -440,9 +457,9 @@ def test_a_minute_of_503_changes_nothing_and_is_over_two_looks_later():
             rig.breathe(3)
             await rig.reconcile()
         assert rig.desk.state is TradingState.ACTIVE
-        assert usage_of(rig.daemon.venue).held_up == {}
         await rig.bar(SHORT)
         assert rig.held < 0
+        assert usage_of(rig.daemon.venue).held_up == {}
         rig.check()
 
     trading(test)
